@@ -1,0 +1,204 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+//
+// The engine behind vsnoop.h. One file per concern:
+//   learn.cc       handshakes, birth and death of flows, link templates
+//   from_peer.cc   P0 .. P12: peer to guest
+//   from_guest.cc  G1 .. G8: guest to peer
+//   promise.cc     taken and declined, what is promised, window by reservation
+//   custody.cc     frames in custody: queue, ring, release, re-delivery
+//   emit.cc        frames that vsnoop owes
+//   life.cc        timers, quiesce, ring lost, fail-stop
+//   face.cc        the C face and the decision log
+#pragma once
+
+#include "flowtable/flow_table.h"
+#include "snoop-core/flow.h"
+#include "snoop-core/segment.h"
+#include "snoop-core/vsnoop.h"
+
+VSNOOP_BEGIN
+
+using Verdict = vsnoop_verdict;
+
+// Flags of a verdict, from decide() to taken().
+enum VerdictFlag : u8 {
+  verdict_data = 1,  // the range counts once taken, and may be promised
+  verdict_rst = 2,   // an RST that has to come last
+};
+
+class Engine {
+ public:
+  static void* operator new(size_t, void* memory) { return memory; }
+  static size_t memory_needed(const vsnoop_config& config);
+  static Engine* create(void* memory, size_t bytes, const vsnoop_config& config);
+
+  bool guest_open(u16 id, const vsnoop_guest_config& config, u64 now);
+  Verdict from_peer(u16 id, const vsnoop_frame& frame, u64 now);
+  bool taken(const Verdict& verdict, vsnoop_held* held, u64 now);
+  u8 declined(const Verdict& verdict);
+  Verdict from_guest(u16 id, const vsnoop_frame& frame, u64 now);
+  bool next(u16 id, vsnoop_feed& feed);
+  void fed(u16 id, const vsnoop_feed& feed, u64 now);
+  bool consumed(vsnoop_held* held, u64 now);
+  void progress(u16 id, u32 memory, u64 now);
+  void returned(vsnoop_held* held);
+  bool emit(vsnoop_emission& emission, u8* frame);
+  vsnoop_held* tick(u64 now);
+  u64 deadline() const;
+  void quiesce(u16 id, bool on);
+  vsnoop_held* guest_stop(u16 id, u64 now);
+
+  const vsnoop_config& config() const { return config_; }
+  bool owes() const { return owed_head_ != no_custody; }
+  bool waiting(u16 id) const {
+    return id < config_.guests && guests_[id].open &&
+           (guests_[id].feed_new != no_custody || guests_[id].feed_old != no_custody);
+  }
+  /// Of the last frame: bytes up to its payload (0: it did not parse), and its checksum's state.
+  u16 seen_headers() const { return seen_headers_; }
+  u8 seen_checksum() const { return seen_checksum_; }
+  const vsnoop_guest_stats* stats(u16 id) const;
+  u32 flows() const { return table_.size(); }
+  bool flow_next(u32& cursor, vsnoop_flow_info& info) const;
+  bool flow_info(vsnoop_ref ref, vsnoop_flow_info& info) const;
+
+ private:
+  using Table = FlowTable<Flow>;
+  using Embryos = FlowTable<Embryo>;
+
+  // A segment in its surroundings, while one call lasts.
+  struct Scene {
+    u16 id;
+    Guest& guest;
+    const vsnoop_frame& frame;
+    Segment segment;
+    Ref ref;
+    Flow* flow;
+    u64 now;
+    bool news = false;  // it tells the guest a newer ACK number or window of the peer
+  };
+
+  // learn.cc
+  Reason learn_from_peer(Scene& scene);
+  Reason learn_from_guest(Scene& scene);
+  Embryo* embryo_for(const FlowKey& key, u64 now);
+  bool open_flow(Scene& scene, const Embryo& embryo);
+  void close_flow(Ref ref, Flow& flow, vsnoop_held*& released);
+  void forget_embryo(Ref ref);
+  bool idle(const Flow& flow, u64 now) const;
+  void sweep_flows(u32 slots, u64 now);
+  void sweep_embryos(u32 slots, u64 now);
+  u16 intern_link(const Scene& scene);
+  void drop_link(u16 link);
+  void note_link(const Scene& scene, u16& link, u32& flow_label);
+
+  // from_peer.cc
+  Verdict decide(Scene& scene);
+  Verdict decide_data(Scene& scene);
+  Verdict forward(Scene& scene, Reason reason, bool credit);
+  Verdict bypass(Scene& scene, Reason reason);
+  Verdict reset_from_peer(Scene& scene);
+  Verdict stopped_from_peer(Scene& scene);
+  Verdict answer(Scene& scene, Reason reason, u8 owed);
+  bool answer_duplicate(Scene& scene);
+  void note_acceptable(Scene& scene);
+  Verdict take(Scene& scene, Reason reason);
+  void hand_back(Ref ref, Flow& flow, vsnoop_held*& released);
+
+  // from_guest.cc
+  Verdict reset_from_guest(Scene& scene);
+  Verdict note_guest(Scene& scene);
+  Verdict decide_guest(Scene& scene, Seq old_guest_ack, Seq shown_ack, bool at_snd_nxt);
+  bool covered(const Flow& flow, Seq ack, Seq old_guest_ack, Seq shown_ack) const;
+  bool opens_window(const Flow& flow, const Guest& guest) const;
+  bool new_sack_information(Scene& scene);
+  void note_progress(Flow& flow, Custody& custody, Guest& guest, u64 now);
+  void note_duplicate(Scene& scene, Custody& custody, Seq edge);
+
+  // promise.cc
+  bool recordable(const Custody& custody, Seq begin, Seq end) const;
+  bool silent(const Guest& guest, u64 now) const;
+  Reason may_promise(const Flow& flow, const Guest& guest, u64 now) const;
+  void commit(Flow& flow, Custody& custody, Seq begin, Seq end, vsnoop_held* held);
+  void absorb_ranges(Flow& flow, Custody& custody);
+  void promise(Ref ref, Flow& flow, Guest& guest, u64 now);
+  void confirm(Flow& flow, Guest& guest, Seq ack);
+  void show_ack(Flow& flow, Guest& guest, Seq ack);
+  void abandon_promise(Flow& flow, Guest& guest);
+  u32 room(const Flow& flow, const Guest& guest) const;
+  bool affordable(const Flow& flow, const Guest& guest, u32 memory, Seq new_rcv_nxt) const;
+  u32 reservation_needed(const Flow& flow, Seq rcv_nxt, Seq edge) const;
+  Seq grantable(const Flow& flow, const Guest& guest) const;
+  void grant(Flow& flow, Guest& guest);
+  void settle_reservation(Flow& flow, Guest& guest);
+  void charge(Guest& guest, u32 memory);
+  void refund(Guest& guest, u32 memory);
+  void want_room(Ref ref, Flow& flow, Guest& guest, u64 now);
+  void learn_cost(Flow& flow, u32 memory, u32 length);
+  void serve_room(Guest& guest, u64 now);
+  bool worth_an_update(const Flow& flow, Seq edge) const;
+  void measure(Flow& flow, Guest& guest, u64 now);
+
+  // custody.cc
+  Custody* custody_of(const Flow& flow) {
+    return flow.custody == no_custody ? nullptr : &custodies_[flow.custody];
+  }
+  const Custody* custody_of(const Flow& flow) const {
+    return flow.custody == no_custody ? nullptr : &custodies_[flow.custody];
+  }
+  u32 index_of(const Custody& custody) const { return static_cast<u32>(&custody - custodies_); }
+  Custody* acquire(Ref ref, Flow& flow, u64 now);
+  void settle(Flow& flow);
+  void settle(Custody& custody, Flow* flow);
+  void enqueue(Custody& custody, Guest& guest, vsnoop_held& held);
+  void join_feed(Custody& custody, Guest& guest);
+  void leave_feed(Custody& custody, Guest& guest);
+  bool feedable(const Custody& custody, const Flow& flow) const;
+  void insert_line(Custody& custody, vsnoop_held& held, vsnoop_held* left);
+  void release(Flow& flow, Guest& guest, vsnoop_held*& released);
+  void purge(Flow& flow, Guest& guest, vsnoop_held*& released);
+  void uncharge(Custody& custody, Guest& guest, vsnoop_held& held);
+  bool redeliverable(const Flow& flow, const Custody& custody) const;
+  bool redeliver(const Flow& flow, Custody& custody, Guest& guest);
+  void start_recovery(Flow& flow, Custody& custody, Guest& guest);
+  void wait_again(Custody& custody, Guest& guest, vsnoop_held& held);
+
+  // emit.cc
+  bool owe(Ref ref, Flow& flow, u8 what, u64 now);
+  u32 write_ack(const Flow& flow, const FlowKey& key, Custody& custody, u8* frame);
+  u32 write_reset(const Flow& flow, const FlowKey& key, bool to_guest, Seq seq, u8* frame);
+
+  // life.cc
+  void arm(Custody& custody, u64 at);
+  void disarm(Custody& custody);
+  u64 timeout(const Flow& flow, const Guest& guest, const Custody& custody) const;
+  void on_timer(Custody& custody, u64 now, vsnoop_held*& released);
+  void fail_stop(Ref ref, Flow& flow, Guest& guest, Reason reason, u64 now, vsnoop_held*& released);
+  void let_ranges_go(Flow& flow, Custody& custody, Guest& guest, vsnoop_held*& released);
+
+  Guest* guest_at(u16 id) { return id < config_.guests && guests_[id].open ? &guests_[id] : nullptr; }
+  void count(Guest& guest, Reason reason) { ++guest.stats.reasons[reason]; }
+  Verdict verdict(const Scene& scene, u8 action, Reason reason);
+  void describe(Ref ref, vsnoop_flow_info& info) const;
+
+  vsnoop_config config_;
+  Table table_;
+  Embryos embryos_;
+  Guest* guests_;
+  Custody* custodies_;
+  LinkTemplate* links_;
+  u16 seen_headers_;
+  u8 seen_checksum_;
+  u64 used_;      // over all guests
+  u64 clock_;     // highest `now` seen
+  u64 sweep_at_;  // next housekeeping
+  u32 free_custody_;
+  u32 owed_head_, owed_tail_;
+  u64 wheel_at_;  // tick count up to which timers have run
+  static constexpr u32 wheel_slots = 512;
+  static constexpr unsigned wheel_shift = 12;  // 4096 microseconds a slot
+  u32 wheel_[wheel_slots];
+  u64 wheel_used_[wheel_slots / 64];
+};
+
+VSNOOP_END

@@ -1,0 +1,265 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+//
+// The C face: forwards to the engine and, if the host asked for it, writes the decision log.
+#include "snoop-core/edit.h"
+#include "snoop-core/engine.h"
+#include "snoop-core/log.h"
+
+namespace {
+
+using vsnoop::Engine;
+using vsnoop::LogRecord;
+using vsnoop::u32;
+using vsnoop::u64;
+using vsnoop::u8;
+
+Engine& engine_of(struct vsnoop_engine* v) { return *reinterpret_cast<Engine*>(v); }
+const Engine& engine_of(const struct vsnoop_engine* v) { return *reinterpret_cast<const Engine*>(v); }
+
+// Names a frame in the log without giving its address away.
+u64 token(const Engine& engine, const vsnoop_held* held) {
+  const vsnoop_config& config = engine.config();
+  return (reinterpret_cast<u64>(held) ^ config.seed[0]) * (config.seed[1] | 1);
+}
+
+__attribute__((noinline)) void log_frame(Engine& engine, vsnoop::LogType type, uint16_t id,
+                                         const vsnoop_frame& frame, const vsnoop_verdict& verdict,
+                                         u64 now) {
+  const u32 headers = engine.seen_headers() ? engine.seen_headers()
+                      : frame.captured < vsnoop::log_headers_max ? frame.captured
+                                                                 : vsnoop::log_headers_max;
+  LogRecord(type)
+      .put(now)
+      .put(id)
+      .put(engine.seen_checksum())
+      .put(frame.wire)
+      .put(frame.memory)
+      .put(vsnoop::digest_verdict(verdict))
+      .put(frame.data, headers)
+      .write(engine.config());
+}
+
+}  // namespace
+
+void vsnoop_guest_defaults(struct vsnoop_guest_config* config) {
+  *config = vsnoop_guest_config();
+  config->policy = VSNOOP_POLICY_HOLD;
+  config->engage = VSNOOP_ENGAGE_ALWAYS;
+  config->budget = 8u << 20;
+  config->engage_us = 2000;
+  config->timer_floor_us = 20000;
+  config->timer_ceiling_us = 2000000;
+  config->liveness_us = 2000000;
+  config->giveup_us = 60000000;
+  config->promise_age_us = 900000000;
+}
+
+void vsnoop_defaults(struct vsnoop_config* config) {
+  *config = vsnoop_config();
+  config->flows = 65536;
+  config->custodies = 16384;
+  config->guests = 1;
+  config->idle_s = 7200;
+}
+
+size_t vsnoop_memory_needed(const struct vsnoop_config* config) {
+  return Engine::memory_needed(*config);
+}
+
+struct vsnoop_engine* vsnoop_create(void* memory, size_t bytes, const struct vsnoop_config* config) {
+  Engine* engine = Engine::create(memory, bytes, *config);
+  if (engine && config->log)
+    LogRecord(vsnoop::log_config)
+        .put(vsnoop::log_magic)
+        .put(vsnoop::log_version)
+        .put(config->flows)
+        .put(config->custodies)
+        .put(config->guests)
+        .put(config->idle_s)
+        .put(config->budget)
+        .put(config->seed, sizeof config->seed)
+        .write(*config);
+  return reinterpret_cast<struct vsnoop_engine*>(engine);
+}
+
+int vsnoop_guest_open(struct vsnoop_engine* v, uint16_t id, const struct vsnoop_guest_config* config,
+                      uint64_t now) {
+  Engine& engine = engine_of(v);
+  if (!engine.guest_open(id, *config, now)) return -1;
+  if (engine.config().log)
+    LogRecord(vsnoop::log_open).put(now).put(id).put(config, sizeof *config).write(engine.config());
+  return 0;
+}
+
+struct vsnoop_verdict vsnoop_from_peer(struct vsnoop_engine* v, uint16_t id, const struct vsnoop_frame* frame,
+                                       uint64_t now) {
+  Engine& engine = engine_of(v);
+  const vsnoop_verdict verdict = engine.from_peer(id, *frame, now);
+  if (VSNOOP_UNLIKELY(engine.config().log != nullptr))
+    log_frame(engine, vsnoop::log_peer, id, *frame, verdict, now);
+  return verdict;
+}
+
+struct vsnoop_verdict vsnoop_from_guest(struct vsnoop_engine* v, uint16_t id, const struct vsnoop_frame* frame,
+                                        uint64_t now) {
+  Engine& engine = engine_of(v);
+  const vsnoop_verdict verdict = engine.from_guest(id, *frame, now);
+  if (VSNOOP_UNLIKELY(engine.config().log != nullptr))
+    log_frame(engine, vsnoop::log_guest, id, *frame, verdict, now);
+  return verdict;
+}
+
+int vsnoop_taken(struct vsnoop_engine* v, const struct vsnoop_verdict* verdict, struct vsnoop_held* held,
+                 uint64_t now) {
+  Engine& engine = engine_of(v);
+  const bool result = engine.taken(*verdict, held, now);
+  if (VSNOOP_UNLIKELY(engine.config().log != nullptr))
+    LogRecord(vsnoop::log_taken)
+        .put(now)
+        .put(token(engine, held))
+        .put(*verdict)
+        .put(static_cast<u8>(result))
+        .write(engine.config());
+  return result;
+}
+
+uint8_t vsnoop_declined(struct vsnoop_engine* v, const struct vsnoop_verdict* verdict, uint64_t now) {
+  Engine& engine = engine_of(v);
+  const u8 action = engine.declined(*verdict);
+  if (VSNOOP_UNLIKELY(engine.config().log != nullptr))
+    LogRecord(vsnoop::log_declined).put(now).put(*verdict).put(action).write(engine.config());
+  return action;
+}
+
+int vsnoop_next(struct vsnoop_engine* v, uint16_t id, struct vsnoop_feed* feed, uint64_t) {
+  Engine& engine = engine_of(v);
+  if (!engine.waiting(id)) return 0;
+  const bool result = engine.next(id, *feed);
+  if (VSNOOP_UNLIKELY(engine.config().log != nullptr)) {
+    LogRecord record(vsnoop::log_next);
+    record.put(id).put(static_cast<u8>(result));
+    if (result) record.put(token(engine, feed->held)).put(vsnoop::digest_feed(*feed));
+    record.write(engine.config());
+  }
+  return result;
+}
+
+void vsnoop_fed(struct vsnoop_engine* v, uint16_t id, const struct vsnoop_feed* feed, uint64_t now) {
+  Engine& engine = engine_of(v);
+  if (VSNOOP_UNLIKELY(engine.config().log != nullptr))
+    LogRecord(vsnoop::log_fed).put(now).put(id).put(token(engine, feed->held)).write(engine.config());
+  engine.fed(id, *feed, now);
+}
+
+int vsnoop_consumed(struct vsnoop_engine* v, struct vsnoop_held* held, uint64_t now) {
+  Engine& engine = engine_of(v);
+  const bool result = engine.consumed(held, now);
+  if (VSNOOP_UNLIKELY(engine.config().log != nullptr))
+    LogRecord(vsnoop::log_consumed)
+        .put(now)
+        .put(token(engine, held))
+        .put(static_cast<u8>(result))
+        .write(engine.config());
+  return result;
+}
+
+void vsnoop_progress(struct vsnoop_engine* v, uint16_t id, uint32_t memory, uint64_t now) {
+  Engine& engine = engine_of(v);
+  engine.progress(id, memory, now);
+  if (VSNOOP_UNLIKELY(engine.config().log != nullptr))
+    LogRecord(vsnoop::log_progress).put(now).put(id).put(memory).write(engine.config());
+}
+
+void vsnoop_returned(struct vsnoop_engine* v, struct vsnoop_held* held, uint64_t now) {
+  Engine& engine = engine_of(v);
+  engine.returned(held);
+  if (VSNOOP_UNLIKELY(engine.config().log != nullptr))
+    LogRecord(vsnoop::log_returned).put(now).put(token(engine, held)).write(engine.config());
+}
+
+int vsnoop_emit(struct vsnoop_engine* v, struct vsnoop_emission* emission, uint8_t* frame, uint64_t) {
+  Engine& engine = engine_of(v);
+  if (!engine.owes()) return 0;
+  const bool result = engine.emit(*emission, frame);
+  if (VSNOOP_UNLIKELY(engine.config().log != nullptr)) {
+    LogRecord record(vsnoop::log_emit);
+    record.put(static_cast<u8>(result));
+    if (result) record.put(vsnoop::digest_bytes(frame, emission->length));
+    record.write(engine.config());
+  }
+  return result;
+}
+
+struct vsnoop_held* vsnoop_tick(struct vsnoop_engine* v, uint64_t now) {
+  Engine& engine = engine_of(v);
+  vsnoop_held* released = engine.tick(now);
+  if (VSNOOP_UNLIKELY(engine.config().log != nullptr))
+    LogRecord(vsnoop::log_tick).put(now).put(vsnoop::count_frames(released)).write(engine.config());
+  return released;
+}
+
+uint64_t vsnoop_deadline(const struct vsnoop_engine* v) { return engine_of(v).deadline(); }
+
+void vsnoop_guest_quiesce(struct vsnoop_engine* v, uint16_t id, int on, uint64_t) {
+  Engine& engine = engine_of(v);
+  engine.quiesce(id, on);
+  if (engine.config().log)
+    LogRecord(vsnoop::log_quiesce).put(id).put(static_cast<u8>(on != 0)).write(engine.config());
+}
+
+struct vsnoop_held* vsnoop_guest_stop(struct vsnoop_engine* v, uint16_t id, uint64_t now) {
+  Engine& engine = engine_of(v);
+  vsnoop_held* released = engine.guest_stop(id, now);
+  if (engine.config().log)
+    LogRecord(vsnoop::log_stop)
+        .put(now)
+        .put(id)
+        .put(vsnoop::count_frames(released))
+        .write(engine.config());
+  return released;
+}
+
+const struct vsnoop_guest_stats* vsnoop_stats(const struct vsnoop_engine* v, uint16_t id) {
+  return engine_of(v).stats(id);
+}
+
+uint32_t vsnoop_flows(const struct vsnoop_engine* v) { return engine_of(v).flows(); }
+
+int vsnoop_flow_next(const struct vsnoop_engine* v, uint32_t* cursor, struct vsnoop_flow_info* info) {
+  return engine_of(v).flow_next(*cursor, *info);
+}
+
+int vsnoop_flow(const struct vsnoop_engine* v, struct vsnoop_ref ref, struct vsnoop_flow_info* info) {
+  return engine_of(v).flow_info(ref, *info);
+}
+
+int vsnoop_apply_edit(uint8_t* frame, uint32_t captured, const struct vsnoop_edit* edit, int partial) {
+  return vsnoop::apply_edit(frame, captured, *edit, partial) ? 0 : -1;
+}
+
+uint32_t vsnoop_trim(uint8_t* frame, uint32_t length, uint32_t skip, uint32_t keep, int partial) {
+  return vsnoop::trim(frame, length, skip, keep, partial);
+}
+
+namespace {
+
+struct ReasonText {
+  const char* name;
+  const char* rule;
+  const char* text;
+};
+constexpr ReasonText reason_texts[] = {
+#define VSNOOP_REASON(name, rule, text) {#name, rule, text},
+#include "snoop-core/reasons.def"
+#undef VSNOOP_REASON
+};
+
+const ReasonText& reason_text(uint8_t reason) {
+  return reason_texts[reason < VSNOOP_REASONS ? reason : 0];
+}
+
+}  // namespace
+
+const char* vsnoop_reason_name(uint8_t reason) { return reason_text(reason).name; }
+const char* vsnoop_reason_rule(uint8_t reason) { return reason_text(reason).rule; }
+const char* vsnoop_reason_text(uint8_t reason) { return reason_text(reason).text; }

@@ -1,0 +1,259 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+//
+// Guest to peer: the rules G1 .. G8.
+#include "snoop-core/engine.h"
+#include "snoop-core/wire.h"
+
+VSNOOP_BEGIN
+
+namespace {
+
+constexpr u8 duplicate_threshold = 3;  // RFC 5681 3.2
+
+}  // namespace
+
+Verdict Engine::from_guest(u16 id, const vsnoop_frame& frame, u64 now) {
+  Guest* guest = guest_at(id);
+  Verdict nothing = Verdict();
+  nothing.action = VSNOOP_PASS;
+  nothing.reason = VSNOOP_REASON_off;
+  nothing.flow = {Ref::null_slot, 0, id};
+  if (!guest || guest->config.policy == VSNOOP_POLICY_OFF) return nothing;
+  clock_ = now;
+  guest->life_at = now;
+
+  Scene scene{id, *guest, frame, {}, Ref::null(), nullptr, now};
+  Segment& s = scene.segment;
+  nothing.reason = parse(frame, Direction::from_guest, id, s);
+  const bool good = nothing.reason == VSNOOP_REASON_none && checksum_good(frame, s);
+  seen_headers_ = nothing.reason == VSNOOP_REASON_none ? s.data_offset : 0;
+  seen_checksum_ = nothing.reason == VSNOOP_REASON_none ? s.checksum : frame.checksum;
+  if (nothing.reason != VSNOOP_REASON_none) {
+    count(*guest, nothing.reason);
+    return nothing;
+  }
+  // Whoever checks, checks before an ACK may release what is held.
+  if (!good) {
+    nothing.reason = s.checksum == VSNOOP_CHECKSUM_BAD ? VSNOOP_REASON_bad_checksum
+                                                       : VSNOOP_REASON_unverified_checksum;
+    count(*guest, nothing.reason);
+    return nothing;
+  }
+  scene.ref = table_.find(s.key);
+  if (!scene.ref.is_null()) scene.flow = table_.get(scene.ref);
+  if (!scene.flow || s.has(SYN)) {
+    Scene apart = scene;
+    apart.flow = nullptr;
+    const Reason reason = learn_from_guest(apart);
+    if (scene.flow) {
+      // P8: the guest took the peer's new SYN, or opens anew itself: the old connection is over.
+      Verdict v = verdict(scene, VSNOOP_PASS, reason);
+      const bool answered = s.has(ACK) && reason == VSNOOP_REASON_handshake;
+      const bool reopened = !s.has(ACK) && reason == VSNOOP_REASON_syn;
+      if (answered || reopened) close_flow(scene.ref, *scene.flow, v.released);
+      return v;
+    }
+    if (!apart.flow) {
+      nothing.reason = reason;
+      count(*guest, reason);
+      return nothing;
+    }
+    scene.ref = apart.ref;
+    scene.flow = apart.flow;
+  }
+
+  Flow& flow = *scene.flow;
+  flow.last_seen = static_cast<u16>(now / 1000000);
+  if (flow.state == VSNOOP_FLOW_STOPPED) {
+    if (!s.has(RST)) {
+      if (s.has(ACK)) flow.guest_ack = s.ack;
+      owe(scene.ref, flow, owed_rst_guest, now);
+    }
+    return verdict(scene, VSNOOP_DROP, VSNOOP_REASON_stopped);
+  }
+  if (s.has(RST)) return reset_from_guest(scene);
+  if (!s.has(ACK)) return verdict(scene, VSNOOP_PASS, VSNOOP_REASON_guest_passes);
+  note_link(scene, flow.link, flow.flow_label);
+
+  if (after(s.ack, flow.peer_nxt)) {
+    // It acknowledges what was never seen: our picture is wrong somewhere.
+    flow.state = VSNOOP_FLOW_DRAINING;
+    Verdict v = verdict(scene, VSNOOP_PASS, VSNOOP_REASON_guest_ack_unseen);
+    hand_back(scene.ref, flow, v.released);
+    return v;
+  }
+  if (s.odd_option) flow.state = VSNOOP_FLOW_DRAINING;  // P12
+
+  Verdict v = note_guest(scene);
+  if (flow.state == VSNOOP_FLOW_DRAINING) hand_back(scene.ref, flow, v.released);
+  return v;
+}
+
+// G6: passes as it is; the flow ends and with it every promise.
+Verdict Engine::reset_from_guest(Scene& scene) {
+  Verdict v = verdict(scene, VSNOOP_PASS, VSNOOP_REASON_guest_reset);
+  close_flow(scene.ref, *scene.flow, v.released);
+  return v;
+}
+
+// G1, then G4 (drop) or G2 (pass, rebased if need be).
+Verdict Engine::note_guest(Scene& scene) {
+  const Segment& s = scene.segment;
+  Flow& flow = *scene.flow;
+  Guest& guest = scene.guest;
+  Custody* custody = custody_of(flow);
+
+  const bool fin = s.has(FIN);
+  const Seq end = s.end() + (fin ? 1 : 0);
+  const bool at_snd_nxt = s.seq == flow.guest_snd_nxt;
+  flow.guest_snd_nxt = later(flow.guest_snd_nxt, end);
+  if (fin) flow.set(flow_guest_fin);  // G8
+  if (s.has_ts() && older(flow.guest_tsval, s.tsval)) flow.guest_tsval = s.tsval;
+
+  const Seq edge = s.ack + (static_cast<u32>(s.window) << flow.guest_shift());
+  flow.right_edge = later(flow.right_edge, edge);
+  const Seq old_guest_ack = flow.guest_ack;
+  const Seq shown_ack = flow.early_ack;  // before this segment shows more
+  vsnoop_held* released = nullptr;
+  if (after(s.ack, old_guest_ack)) {
+    confirm(flow, guest, s.ack);
+    if (custody) absorb_ranges(flow, *custody);
+    measure(flow, guest, scene.now);
+    release(flow, guest, released);
+    settle_reservation(flow, guest);
+    if (custody) note_progress(flow, *custody, guest, scene.now);
+  } else if (custody && s.ack == old_guest_ack && s.payload == 0 && !fin) {
+    note_duplicate(scene, *custody, edge);
+  }
+  if (custody) custody->present_edge = edge;
+
+  Verdict v = decide_guest(scene, old_guest_ack, shown_ack, at_snd_nxt);
+  v.released = released;
+  if (flow.shown_edge != flow.right_edge && grantable(flow, guest) != flow.right_edge)
+    want_room(scene.ref, flow, guest, scene.now);
+  settle(flow);
+  serve_room(guest, scene.now);
+  return v;
+}
+
+Verdict Engine::decide_guest(Scene& scene, Seq old_guest_ack, Seq shown_ack,
+                             bool at_snd_nxt) {
+  const Segment& s = scene.segment;
+  Flow& flow = *scene.flow;
+  Guest& guest = scene.guest;
+  const bool pure = s.payload == 0 && (s.flags & ~u8(ACK)) == 0;
+  const bool fresh_sack = s.sack_blocks && new_sack_information(scene);
+
+  if (pure && at_snd_nxt && covered(flow, s.ack, old_guest_ack, shown_ack) && !flow.is(flow_credit) &&
+      !fresh_sack && !opens_window(flow, guest)) {
+    ++guest.stats.acks_dropped;
+    return verdict(scene, VSNOOP_DROP, VSNOOP_REASON_guest_covered);
+  }
+
+  flow.clear(flow_credit);
+  grant(flow, guest);
+  if (flow.shown_edge != flow.right_edge) flow.set(flow_touched);
+  if (!flow.is(flow_touched)) return verdict(scene, VSNOOP_PASS, VSNOOP_REASON_guest_passes);
+
+  // G2.
+  Verdict v = verdict(scene, VSNOOP_PASS, VSNOOP_REASON_guest_passes);
+  const Seq ack = later(s.ack, flow.early_ack);
+  const u32 window = bytes_between(ack, flow.shown_edge) >> flow.guest_shift();
+  v.edit.ack = ack.raw;
+  v.edit.window = static_cast<u16>(window < 0xffff ? window : 0xffff);
+  v.edit.tsecr = flow.ts_recent;
+  if (ack != s.ack) {
+    v.edit.what |= VSNOOP_EDIT_ACK;
+    if (s.has_ts()) v.edit.what |= VSNOOP_EDIT_TSECR;
+  }
+  if (v.edit.window != s.window) v.edit.what |= VSNOOP_EDIT_WINDOW;
+  if (s.sack_blocks && (ack != s.ack || flow.is(flow_redelivered))) v.edit.what |= VSNOOP_EDIT_SACK;
+  if (v.edit.what) {
+    v.action = VSNOOP_EDIT;
+    --guest.stats.reasons[VSNOOP_REASON_guest_passes];
+    v.reason = VSNOOP_REASON_guest_rebased;
+    count(guest, v.reason);
+    ++guest.stats.acks_edited;
+  }
+  return v;
+}
+
+// G4: the peer has been shown this ACK number by vsnoop. A repetition of what was confirmed before
+// is the guest speaking for itself (I6), and so is everything at a hole.
+bool Engine::covered(const Flow& flow, Seq ack, Seq old_guest_ack, Seq shown_ack) const {
+  if (after(ack, shown_ack)) return false;
+  const Custody* custody = custody_of(flow);
+  if (ack == flow.early_ack) {
+    if (custody && custody->range_count) return false;
+    return after(ack, old_guest_ack) && flow.is(flow_touched);
+  }
+  return true;
+}
+
+// Whether this ACK would show the peer more window than it has been shown: enough to be worth it,
+// or any at all when the peer may be waiting for it.
+bool Engine::opens_window(const Flow& flow, const Guest& guest) const {
+  const Seq edge = grantable(flow, guest);
+  if (worth_an_update(flow, edge)) return true;
+  const u32 left = bytes_between(flow.early_ack, flow.shown_edge);
+  return left < 2u * flow.mss && after(edge, flow.shown_edge) &&
+         bytes_between(flow.shown_edge, edge) >= flow.mss;
+}
+
+// SACK blocks above the ACK the peer sees, unless they are those that passed last.
+bool Engine::new_sack_information(Scene& scene) {
+  const Segment& s = scene.segment;
+  Custody* custody = custody_of(*scene.flow);
+  if (!custody) return true;
+  u32 digest = 2166136261u;
+  bool any = false;
+  for (unsigned i = 0; i < s.sack_blocks; ++i) {
+    const u8* block = scene.frame.data + s.sack_offset + 8 * i;
+    const Seq right(load32(block + 4));
+    if (!after(right, scene.flow->early_ack)) continue;
+    any = true;
+    digest = (digest ^ load32(block)) * 16777619u;
+    digest = (digest ^ right.raw) * 16777619u;
+  }
+  if (!any || (custody->has_sack_seen && custody->sack_seen == digest)) return false;
+  custody->has_sack_seen = true;
+  custody->sack_seen = digest;
+  return true;
+}
+
+// guest_ack moved: the timer starts anew, and a recovery goes on to the next missing frame.
+void Engine::note_progress(Flow& flow, Custody& custody, Guest& guest, u64 now) {
+  custody.progress_at = now;
+  custody.tries = 0;
+  custody.dup_acks = 0;
+  if (custody.recovering) {
+    if (before(flow.guest_ack, custody.recover))
+      redeliver(flow, custody, guest);
+    else
+      custody.recovering = false;
+  }
+  if (custody.line_head)
+    arm(custody, now + timeout(flow, guest, custody));
+  else
+    disarm(custody);
+  join_feed(custody, guest);
+}
+
+// G7: the guest stays at guest_ack although more was delivered.
+void Engine::note_duplicate(Scene& scene, Custody& custody, Seq edge) {
+  Flow& flow = *scene.flow;
+  if (flow.guest_ack == flow.early_ack || custody.recovering) return;
+  if (edge != custody.present_edge && !scene.segment.sack_blocks) return;  // a window update
+  if (custody.dup_acks < duplicate_threshold) ++custody.dup_acks;
+  if (custody.dup_acks >= duplicate_threshold || scene.segment.sack_blocks)
+    start_recovery(flow, custody, scene.guest);
+}
+
+// BYPASS: once nothing is outstanding the flow is forgotten and passes untouched from then on.
+void Engine::hand_back(Ref ref, Flow& flow, vsnoop_held*& released) {
+  const Custody* custody = custody_of(flow);
+  if (flow.early_ack != flow.guest_ack || (custody && (custody->frames || custody->owed))) return;
+  close_flow(ref, flow, released);
+}
+
+VSNOOP_END

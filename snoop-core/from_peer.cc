@@ -1,0 +1,299 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+//
+// Peer to guest: the rules P0 .. P12, tried in the order P10 P12 P8 P9 P7 P6 P3 P3b P2 P1 P5 P4 P0.
+// Nothing is promised here: the verdict says what the host should try, taken() promises.
+#include "snoop-core/engine.h"
+
+VSNOOP_BEGIN
+
+namespace {
+
+constexpr u64 answer_interval_us = 1000;  // between two answers to duplicates of one flow
+
+}  // namespace
+
+Verdict Engine::verdict(const Scene& scene, u8 action, Reason reason) {
+  count(scene.guest, reason);
+  Verdict v = Verdict();
+  v.action = action;
+  v.reason = reason;
+  v.seq = scene.segment.seq.raw;
+  v.length = scene.segment.payload;
+  v.memory = scene.frame.memory;
+  v.flow = {scene.ref.slot, scene.ref.generation, scene.id};
+  return v;
+}
+
+Verdict Engine::from_peer(u16 id, const vsnoop_frame& frame, u64 now) {
+  Guest* guest = guest_at(id);
+  Verdict nothing = Verdict();
+  nothing.action = VSNOOP_PASS;
+  nothing.reason = VSNOOP_REASON_off;
+  nothing.flow = {Ref::null_slot, 0, id};
+  if (!guest || guest->config.policy == VSNOOP_POLICY_OFF) return nothing;
+  clock_ = now;
+
+  Scene scene{id, *guest, frame, {}, Ref::null(), nullptr, now};
+  Segment& s = scene.segment;
+  nothing.reason = parse(frame, Direction::from_peer, id, s);
+  const bool good = nothing.reason == VSNOOP_REASON_none && checksum_good(frame, s);
+  seen_headers_ = nothing.reason == VSNOOP_REASON_none ? s.data_offset : 0;
+  seen_checksum_ = nothing.reason == VSNOOP_REASON_none ? s.checksum : frame.checksum;
+  if (nothing.reason != VSNOOP_REASON_none) {
+    count(*guest, nothing.reason);
+    return nothing;
+  }
+  scene.ref = table_.find(s.key);
+  if (!scene.ref.is_null()) {
+    scene.flow = table_.get(scene.ref);
+    return decide(scene);
+  }
+  nothing.reason = good
+                       ? learn_from_peer(scene)
+                       : static_cast<Reason>(s.checksum == VSNOOP_CHECKSUM_BAD
+                                                 ? VSNOOP_REASON_bad_checksum
+                                                 : VSNOOP_REASON_unverified_checksum);
+  if (scene.flow) return decide(scene);
+  count(*guest, nothing.reason);
+  return nothing;
+}
+
+Verdict Engine::decide(Scene& scene) {
+  Segment& s = scene.segment;
+  Flow& flow = *scene.flow;
+  flow.last_seen = static_cast<u16>(scene.now / 1000000);
+  if (flow.state == VSNOOP_FLOW_STOPPED) return stopped_from_peer(scene);
+
+  // P10: what the guest does not take as it stands. RFC 9293 3.10.7.4, RFC 7323 5.3, RFC 5961 5.2.
+  if (s.checksum == VSNOOP_CHECKSUM_BAD || s.checksum == VSNOOP_CHECKSUM_UNKNOWN)
+    return forward(scene,
+                   s.checksum == VSNOOP_CHECKSUM_BAD ? VSNOOP_REASON_bad_checksum
+                                                     : VSNOOP_REASON_unverified_checksum,
+                   false);
+  if (s.has(URG)) return forward(scene, VSNOOP_REASON_urgent, true);
+  if (!s.has(SYN) && !s.has(RST)) {
+    if (!s.has(ACK)) return forward(scene, VSNOOP_REASON_no_ack_flag, false);
+    if (flow.is(flow_ts) != s.has_ts())
+      return forward(scene, VSNOOP_REASON_timestamp_mismatch, true);
+    if (s.has_ts() && older(s.tsval, flow.ts_recent))
+      return forward(scene, VSNOOP_REASON_paws, true);
+    const u32 max_window = static_cast<u32>(flow.max_window) << flow.peer_shift();
+    if (after(s.ack, flow.guest_snd_nxt) || !after(s.ack, flow.peer_una - max_window - 1))
+      return forward(scene, VSNOOP_REASON_unacceptable_ack, true);
+  }
+
+  if (s.odd_option) return bypass(scene, VSNOOP_REASON_odd_option);  // P12
+
+  // P8: never answered. The old connection goes on unless the guest answers with SYN-ACK.
+  if (s.has(SYN)) {
+    Scene apart = scene;
+    apart.flow = nullptr;
+    learn_from_peer(apart);
+    return forward(scene, VSNOOP_REASON_syn, true);
+  }
+  if (s.has(RST)) return reset_from_peer(scene);  // P9
+
+  const bool fin = s.has(FIN);
+  const bool closure_is_ours = flow.shown_edge != flow.right_edge;
+
+  // P6. RFC 9293 3.8.4, 3.8.6.1: keep-alives and probes are at or below SND.NXT - 1.
+  if (s.payload <= 1 && !fin && before(s.seq, flow.rcv_nxt) && !after(s.end(), flow.rcv_nxt) &&
+      (s.payload == 0 || s.seq + 1 == flow.rcv_nxt)) {
+    const bool news = after(s.ack, flow.peer_una);
+    if (closure_is_ours && !news && !silent(scene.guest, scene.now))
+      return answer(scene, VSNOOP_REASON_probe_answered, owed_answer);
+    note_acceptable(scene);
+    return forward(scene, VSNOOP_REASON_probe, true);
+  }
+  if (after(s.seq, flow.right_edge) || after(s.end(), flow.right_edge)) {
+    if (s.payload && at_or_before(s.seq, flow.right_edge)) flow.peer_nxt = later(flow.peer_nxt, s.end());
+    return forward(scene, VSNOOP_REASON_out_of_window, true);
+  }
+  if (s.payload && after(s.end(), flow.shown_edge)) {
+    // It was not invited to: a probe of the window that vsnoop closed.
+    return answer(scene, VSNOOP_REASON_probe_answered, owed_answer);
+  }
+
+  note_acceptable(scene);
+  flow.peer_nxt = later(flow.peer_nxt, s.end() + (fin ? 1 : 0));
+
+  if (fin) {
+    // P7: data before it may be acknowledged early, the FIN never, nothing after it.
+    Verdict v = s.payload && !at_or_before(s.end(), flow.rcv_nxt)
+                    ? decide_data(scene)
+                    : forward(scene, VSNOOP_REASON_fin, true);
+    flow.set(flow_credit | flow_peer_fin);
+    if (flow.state == VSNOOP_FLOW_ACTIVE) flow.state = VSNOOP_FLOW_CLOSING;
+    return v;
+  }
+  if (s.payload == 0) return forward(scene, VSNOOP_REASON_pure_ack, false);  // P0
+  return decide_data(scene);
+}
+
+// P3, P3b, P2, P1, P5, P4: payload within the windows.
+Verdict Engine::decide_data(Scene& scene) {
+  Segment& s = scene.segment;
+  Flow& flow = *scene.flow;
+  Custody* custody = custody_of(flow);
+  const bool hold = scene.guest.config.policy == VSNOOP_POLICY_HOLD;
+  // Under `hold` everything between guest_ack and early_ack is in custody.
+  const bool guest_may_lack_it = !hold && after(s.end(), flow.guest_ack);
+
+  if (at_or_before(s.end(), flow.early_ack)) {  // P3
+    const bool answered = answer_duplicate(scene);
+    // note_acceptable() has run, so `news` says whether the guest has yet to see its ACK.
+    if (!answered || guest_may_lack_it || scene.news)
+      return forward(scene, VSNOOP_REASON_duplicate_forwarded, !answered);
+    return verdict(scene, VSNOOP_DROP, VSNOOP_REASON_duplicate_answered);
+  }
+  if (at_or_before(s.end(), flow.rcv_nxt)) {  // P3b
+    if (may_promise(flow, scene.guest, scene.now) == VSNOOP_REASON_none)
+      promise(scene.ref, flow, scene.guest, scene.now);
+    if (hold && at_or_before(s.end(), flow.early_ack) && !scene.news)
+      return verdict(scene, VSNOOP_DROP, VSNOOP_REASON_duplicate_unpromised);
+    return forward(scene, VSNOOP_REASON_duplicate_unpromised, true);
+  }
+  if (at_or_before(s.seq, flow.rcv_nxt)) {  // P2, P1, P5
+    flow.clear(flow_rst_pause);
+    const Reason reason = custody && custody->range_count ? VSNOOP_REASON_fills_hole
+                          : s.seq == flow.rcv_nxt         ? VSNOOP_REASON_in_order
+                                                          : VSNOOP_REASON_overlap;
+    return take(scene, reason);
+  }
+  return take(scene, VSNOOP_REASON_above_hole);  // P4
+}
+
+// Data that counts once the host has taken it, if it may be promised for.
+Verdict Engine::take(Scene& scene, Reason reason) {
+  Segment& s = scene.segment;
+  Flow& flow = *scene.flow;
+  Guest& guest = scene.guest;
+  const Reason pause = may_promise(flow, guest, scene.now);
+  if (pause != VSNOOP_REASON_none) {
+    if (!flow.is(flow_sampling) && reason != VSNOOP_REASON_above_hole) {
+      // Not promised, but how long the guest takes is worth knowing (engage = auto).
+      flow.set(flow_sampling);
+      flow.sample_seq = s.end();
+      flow.sample_time = static_cast<u32>(scene.now);
+    }
+    return forward(scene, pause, false);
+  }
+  Custody* custody = acquire(scene.ref, flow, scene.now);
+  if (!custody) return forward(scene, VSNOOP_REASON_no_record, false);
+  if (s.has_ts() && older(custody->newest_tsval, s.tsval)) custody->newest_tsval = s.tsval;
+  const bool above = reason == VSNOOP_REASON_above_hole;
+  if (above && !recordable(*custody, s.seq, s.end())) {
+    settle(flow);
+    return forward(scene, VSNOOP_REASON_holes_full, false);
+  }
+  const Seq new_rcv_nxt = above ? flow.rcv_nxt : s.end();
+  if (!affordable(flow, guest, scene.frame.memory, new_rcv_nxt)) {
+    settle(flow);
+    return forward(scene, VSNOOP_REASON_no_budget, false);
+  }
+  const bool hold = guest.config.policy == VSNOOP_POLICY_HOLD;
+  Verdict v = verdict(scene, hold ? VSNOOP_KEEP : VSNOOP_PUSH, reason);
+  v.retain = hold;
+  v.flags = verdict_data;
+  return v;
+}
+
+// Goes to the guest and nothing else happens. Per-flow FIFO: while frames of the flow wait, it
+// queues behind them or, over budget, is dropped (nobody was promised anything about it).
+Verdict Engine::forward(Scene& scene, Reason reason, bool credit) {
+  Flow& flow = *scene.flow;
+  if (credit) flow.set(flow_credit);
+  const Custody* custody = custody_of(flow);
+  if (!custody || !custody->wait_head) return verdict(scene, VSNOOP_PASS, reason);
+  if (!affordable(flow, scene.guest, scene.frame.memory, flow.rcv_nxt)) {
+    count(scene.guest, VSNOOP_REASON_dropped_behind);
+    return verdict(scene, VSNOOP_DROP, reason);
+  }
+  count(scene.guest, VSNOOP_REASON_queued_behind);
+  return verdict(scene, VSNOOP_KEEP, reason);
+}
+
+// P12: the connection is not understood. What was promised drains first.
+Verdict Engine::bypass(Scene& scene, Reason reason) {
+  Flow& flow = *scene.flow;
+  flow.state = VSNOOP_FLOW_DRAINING;
+  flow.peer_nxt = later(flow.peer_nxt, scene.segment.end());
+  Verdict v = forward(scene, reason, true);
+  hand_back(scene.ref, flow, v.released);
+  return v;
+}
+
+// P9. RFC 5961 3.2: only SEQ == RCV.NXT resets.
+Verdict Engine::reset_from_peer(Scene& scene) {
+  const Segment& s = scene.segment;
+  Flow& flow = *scene.flow;
+  if (s.seq == flow.rcv_nxt) {
+    flow.state = VSNOOP_FLOW_CLOSING;
+    const Custody* custody = custody_of(flow);
+    if (flow.early_ack == flow.guest_ack && !(custody && custody->wait_head)) {
+      Verdict v = verdict(scene, VSNOOP_PASS, VSNOOP_REASON_rst_exact);
+      close_flow(scene.ref, flow, v.released);
+      return v;
+    }
+    // It must not overtake what was promised.
+    Verdict v = verdict(scene, VSNOOP_KEEP, VSNOOP_REASON_rst_exact);
+    v.flags = verdict_rst;
+    return v;
+  }
+  if (after(s.seq, flow.rcv_nxt) && before(s.seq, flow.right_edge)) {
+    flow.set(flow_rst_pause);
+    return forward(scene, VSNOOP_REASON_rst_in_window, true);
+  }
+  return forward(scene, VSNOOP_REASON_rst_outside, true);
+}
+
+// A tombstone: the peer's challenge ACK tells where its RCV.NXT is.
+Verdict Engine::stopped_from_peer(Scene& scene) {
+  Flow& flow = *scene.flow;
+  const Segment& s = scene.segment;
+  if (s.has(SYN) && !s.has(ACK)) {
+    Scene apart = scene;
+    apart.flow = nullptr;
+    learn_from_peer(apart);
+    return verdict(scene, VSNOOP_PASS, VSNOOP_REASON_syn);
+  }
+  if (!s.has(RST) && s.has(ACK)) {
+    flow.peer_una = s.ack;
+    owe(scene.ref, flow, owed_rst_peer, scene.now);
+  }
+  return verdict(scene, VSNOOP_DROP, VSNOOP_REASON_stopped);
+}
+
+// Answered by vsnoop, not forwarded.
+Verdict Engine::answer(Scene& scene, Reason reason, u8 owed) {
+  if (!owe(scene.ref, *scene.flow, owed, scene.now)) return forward(scene, reason, true);
+  return verdict(scene, VSNOOP_DROP, reason);
+}
+
+// P3: at once, in every state, with the block that was seen twice (RFC 2883), but not more often
+// than answer_interval_us. Returns false if it cannot be answered.
+bool Engine::answer_duplicate(Scene& scene) {
+  Flow& flow = *scene.flow;
+  Custody* custody = acquire(scene.ref, flow, scene.now);
+  if (!custody) return false;
+  if (custody->answered_at && scene.now - custody->answered_at < answer_interval_us) return true;
+  custody->answered_at = scene.now;
+  custody->dsack_begin = scene.segment.seq;
+  custody->dsack_end = scene.segment.end();
+  return owe(scene.ref, flow, owed_ack | (flow.is(flow_sack) ? owed_dsack : 0), scene.now);
+}
+
+// What an acceptable segment says about the peer. RFC 9293 3.10.7.4, RFC 7323 4.3.
+void Engine::note_acceptable(Scene& scene) {
+  const Segment& s = scene.segment;
+  Flow& flow = *scene.flow;
+  const Seq edge = s.ack + (static_cast<u32>(s.window) << flow.peer_shift());
+  scene.news = after(s.ack, flow.peer_una) || after(edge, flow.peer_edge);
+  flow.peer_una = later(flow.peer_una, s.ack);
+  flow.peer_edge = later(flow.peer_edge, edge);
+  if (s.window > flow.max_window) flow.max_window = s.window;
+  if (s.has_ts() && !older(s.tsval, flow.ts_recent) && at_or_before(s.seq, flow.early_ack))
+    flow.ts_recent = s.tsval;
+}
+
+VSNOOP_END

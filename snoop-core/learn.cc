@@ -1,0 +1,333 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+//
+// Handshakes (RFC 9293 3.5). A flow is born when its handshake is complete, so that a SYN flood
+// cannot fill the flow table; what is not understood is simply never born (P12).
+#include "snoop-core/engine.h"
+#include "snoop-core/wire.h"
+
+VSNOOP_BEGIN
+
+namespace {
+
+constexpr u32 seconds(u64 now) { return static_cast<u32>(now / 1000000); }
+constexpr u16 embryo_life_s = 60;
+constexpr u16 stopped_life_s = 60;
+constexpr u16 closing_life_s = 120;
+constexpr unsigned link_window = 16;  // places a link template may stand in
+
+}  // namespace
+
+Embryo* Engine::embryo_for(const FlowKey& key, u64 now) {
+  const u16 second = static_cast<u16>(seconds(now));
+  Ref ref = embryos_.find(key);
+  const bool fresh = ref.is_null();
+  if (fresh) ref = embryos_.insert(key);
+  if (ref.is_null()) {
+    // Full: somebody's half-open connections. The sweep takes the first it meets.
+    embryos_.expire(1, [this](Ref, const FlowKey&, Embryo& old) {
+      drop_link(old.link);
+      return true;
+    });
+    ref = embryos_.insert(key);
+    if (ref.is_null()) return nullptr;
+  }
+  Embryo* embryo = embryos_.get(ref);
+  if (!fresh) drop_link(embryo->link);
+  *embryo = Embryo();
+  embryo->link = no_template;
+  embryo->seen_s = second;
+  return embryo;
+}
+
+void Engine::forget_embryo(Ref ref) {
+  drop_link(embryos_.get(ref)->link);
+  embryos_.erase(ref);
+}
+
+// A segment from the peer for which there is no flow, or a SYN. If it completes a handshake the
+// scene has a flow afterwards and the caller goes on with it.
+Reason Engine::learn_from_peer(Scene& scene) {
+  const Segment& s = scene.segment;
+  if (s.has(SYN)) {
+    if (s.has(RST) || s.has(FIN)) return VSNOOP_REASON_malformed;
+    if (!s.has(ACK)) {
+      Ref other = embryos_.find(s.key);
+      if (!other.is_null()) {
+        const Embryo* embryo = embryos_.get(other);
+        // RFC 9293 3.5 figure 7: both sides opened. P12.
+        if (!(embryo->flags & (embryo_peer_opened | embryo_complete))) {
+          forget_embryo(other);
+          return VSNOOP_REASON_simultaneous_open;
+        }
+        // A repeated SYN, unless the number is new.
+        if ((embryo->flags & embryo_peer_opened) && embryo->peer_iss == s.seq)
+          return VSNOOP_REASON_syn;
+      }
+      if (s.odd_option) return VSNOOP_REASON_odd_option;
+      Embryo* embryo = embryo_for(s.key, scene.now);
+      if (!embryo) return VSNOOP_REASON_table_full;
+      embryo->peer_iss = s.seq;
+      embryo->peer_tsval = s.tsval;
+      embryo->peer_window = s.window;
+      embryo->peer_scale = s.scale;
+      embryo->flags = static_cast<u8>(
+          embryo_peer_opened | (s.has_scale ? embryo_scaled : 0) | (s.has_ts() ? embryo_ts : 0) |
+          (s.sack_permitted ? embryo_sack : 0) |
+          (s.has(ECE) || s.has(CWR) || s.accurate_ecn ? embryo_ecn : 0));
+      return VSNOOP_REASON_syn;
+    }
+    // SYN-ACK: answers the guest's SYN.
+    Ref ref = embryos_.find(s.key);
+    if (ref.is_null()) return VSNOOP_REASON_no_flow;
+    Embryo& embryo = *embryos_.get(ref);
+    if (embryo.flags & (embryo_peer_opened | embryo_complete)) return VSNOOP_REASON_handshake;
+    if (s.ack != embryo.guest_iss + 1) return VSNOOP_REASON_handshake;
+    const bool ecn = (embryo.flags & embryo_ecn) && (s.has(ECE) || s.has(CWR) || s.accurate_ecn);
+    if (ecn || s.odd_option) {
+      forget_embryo(ref);
+      return ecn ? VSNOOP_REASON_ecn : VSNOOP_REASON_odd_option;
+    }
+    embryo.peer_iss = s.seq;
+    embryo.peer_tsval = s.tsval;
+    embryo.peer_window = s.window;
+    embryo.peer_scale = s.scale;
+    embryo.guest_ack = s.seq + 1;
+    u8 agreed = embryo_complete;
+    if ((embryo.flags & embryo_scaled) && s.has_scale) agreed |= embryo_scaled;
+    if ((embryo.flags & embryo_ts) && s.has_ts()) agreed |= embryo_ts;
+    if ((embryo.flags & embryo_sack) && s.sack_permitted) agreed |= embryo_sack;
+    embryo.flags = agreed;
+    return VSNOOP_REASON_handshake;
+  }
+
+  Ref ref = embryos_.find(s.key);
+  if (ref.is_null()) return VSNOOP_REASON_no_flow;
+  const Embryo embryo = *embryos_.get(ref);
+  if (s.has(RST)) {
+    forget_embryo(ref);
+    return VSNOOP_REASON_handshake;
+  }
+  constexpr u8 wanted = embryo_peer_opened | embryo_complete;
+  // The peer's ACK of the SYN-ACK; data may come with it or, if it was lost, instead of it.
+  if ((embryo.flags & wanted) != wanted || !s.has(ACK) || before(s.ack, embryo.guest_iss + 1) ||
+      !at_or_before(embryo.peer_iss + 1, s.seq))
+    return VSNOOP_REASON_handshake;
+  embryos_.erase(ref);  // the flow inherits its link template
+  return open_flow(scene, embryo) ? VSNOOP_REASON_none : VSNOOP_REASON_table_full;
+}
+
+// A segment from the guest for which there is no flow, or a SYN.
+Reason Engine::learn_from_guest(Scene& scene) {
+  const Segment& s = scene.segment;
+  if (s.has(SYN)) {
+    if (!s.has(ACK)) {
+      Ref other = embryos_.find(s.key);
+      if (!other.is_null()) {
+        const Embryo* embryo = embryos_.get(other);
+        if (embryo->flags & embryo_peer_opened) {
+          forget_embryo(other);
+          return VSNOOP_REASON_simultaneous_open;
+        }
+        if (embryo->guest_iss == s.seq) return VSNOOP_REASON_syn;
+      }
+      if (s.odd_option) return VSNOOP_REASON_odd_option;
+      Embryo* embryo = embryo_for(s.key, scene.now);
+      if (!embryo) return VSNOOP_REASON_table_full;
+      embryo->guest_iss = s.seq;
+      embryo->guest_tsval = s.tsval;
+      embryo->guest_window = s.window;
+      embryo->guest_scale = s.scale;
+      embryo->guest_mss = s.mss;
+      embryo->flags = static_cast<u8>(
+          (s.has_scale ? embryo_scaled : 0) | (s.has_ts() ? embryo_ts : 0) |
+          (s.sack_permitted ? embryo_sack : 0) |
+          (s.has(ECE) || s.has(CWR) || s.accurate_ecn ? embryo_ecn : 0));
+      note_link(scene, embryo->link, embryo->flow_label);
+      return VSNOOP_REASON_syn;
+    }
+    Ref ref = embryos_.find(s.key);
+    if (ref.is_null()) return VSNOOP_REASON_no_flow;
+    Embryo& embryo = *embryos_.get(ref);
+    if (!(embryo.flags & embryo_peer_opened)) {
+      forget_embryo(ref);
+      return VSNOOP_REASON_simultaneous_open;
+    }
+    if (embryo.flags & embryo_complete) return VSNOOP_REASON_handshake;
+    const bool ecn = (embryo.flags & embryo_ecn) && (s.has(ECE) || s.has(CWR) || s.accurate_ecn);
+    if (ecn || s.odd_option) {
+      forget_embryo(ref);
+      return ecn ? VSNOOP_REASON_ecn : VSNOOP_REASON_odd_option;
+    }
+    // SYN data may have been accepted (TFO without its option) or not; at least the SYN was.
+    if (!after(s.ack, embryo.peer_iss)) return VSNOOP_REASON_handshake;
+    embryo.guest_iss = s.seq;
+    embryo.guest_ack = s.ack;
+    embryo.guest_tsval = s.tsval;
+    embryo.guest_window = s.window;
+    embryo.guest_scale = s.scale;
+    embryo.guest_mss = s.mss;
+    note_link(scene, embryo.link, embryo.flow_label);
+    u8 agreed = embryo_peer_opened | embryo_complete;
+    if ((embryo.flags & embryo_scaled) && s.has_scale) agreed |= embryo_scaled;
+    if ((embryo.flags & embryo_ts) && s.has_ts()) agreed |= embryo_ts;
+    if ((embryo.flags & embryo_sack) && s.sack_permitted) agreed |= embryo_sack;
+    embryo.flags = agreed;
+    return VSNOOP_REASON_handshake;
+  }
+
+  Ref ref = embryos_.find(s.key);
+  if (ref.is_null()) return VSNOOP_REASON_no_flow;
+  const Embryo embryo = *embryos_.get(ref);
+  if (s.has(RST)) {
+    forget_embryo(ref);
+    return VSNOOP_REASON_handshake;
+  }
+  if ((embryo.flags & (embryo_peer_opened | embryo_complete)) != embryo_complete || !s.has(ACK) ||
+      s.ack != embryo.guest_ack)
+    return VSNOOP_REASON_handshake;
+  embryos_.erase(ref);  // the flow inherits its link template
+  return open_flow(scene, embryo) ? VSNOOP_REASON_none : VSNOOP_REASON_table_full;
+}
+
+bool Engine::open_flow(Scene& scene, const Embryo& embryo) {
+  const Segment& s = scene.segment;
+  Ref ref = table_.insert(s.key);
+  if (ref.is_null()) {
+    sweep_flows(256, scene.now);
+    ref = table_.insert(s.key);
+    if (ref.is_null()) {
+      drop_link(embryo.link);
+      return false;
+    }
+  }
+  Flow& flow = *table_.get(ref);
+  flow = Flow();
+  const bool scaled = embryo.flags & embryo_scaled;
+  flow.shifts = scaled ? static_cast<u8>(embryo.guest_scale | embryo.peer_scale << 4) : u8(0);
+  flow.rcv_nxt = flow.early_ack = flow.guest_ack = embryo.guest_ack;
+  // SYN windows are not scaled (RFC 7323 2.2).
+  flow.right_edge = flow.shown_edge = flow.guest_ack + embryo.guest_window;
+  flow.guest_snd_nxt = flow.peer_una = embryo.guest_iss + 1;
+  flow.peer_edge = flow.peer_una + embryo.peer_window;
+  flow.peer_nxt = later(flow.rcv_nxt, embryo.peer_iss + 1);
+  flow.max_window = static_cast<u16>(embryo.peer_window >> flow.peer_shift());
+  flow.guest_tsval = embryo.guest_tsval;
+  flow.ts_recent = embryo.peer_tsval;
+  flow.flow_label = embryo.flow_label;
+  flow.link = embryo.link;
+  flow.mss = embryo.guest_mss;
+  flow.cost = 24;  // 1.5 bytes of memory per byte of payload until measured
+  flow.custody = no_custody;
+  flow.state = VSNOOP_FLOW_ACTIVE;
+  flow.last_seen = static_cast<u16>(seconds(scene.now));
+  if (embryo.flags & embryo_ts) flow.set(flow_ts);
+  if (embryo.flags & embryo_sack) flow.set(flow_sack);
+  scene.ref = ref;
+  scene.flow = &flow;
+  count(scene.guest, VSNOOP_REASON_flow_opened);
+  return true;
+}
+
+void Engine::close_flow(Ref ref, Flow& flow, vsnoop_held*& released) {
+  Guest& guest = guests_[table_.key(ref).domain()];
+  purge(flow, guest, released);
+  abandon_promise(flow, guest);
+  refund(guest, flow.reserved);
+  flow.reserved = 0;
+  if (Custody* custody = custody_of(flow)) {
+    custody->owed = 0;
+    settle(flow);
+  }
+  drop_link(flow.link);
+  count(guest, VSNOOP_REASON_flow_closed);
+  table_.erase(ref);
+}
+
+// Whether a flow may be forgotten: it owes nothing, and it is over or has been silent for long.
+bool Engine::idle(const Flow& flow, u64 now) const {
+  if (flow.custody != no_custody || flow.early_ack != flow.guest_ack) return false;
+  const u16 silent = static_cast<u16>(seconds(now) - flow.last_seen);
+  if (flow.state == VSNOOP_FLOW_STOPPED) return silent >= stopped_life_s;
+  const bool both_closed = flow.is(flow_peer_fin) && flow.is(flow_guest_fin) &&
+                           flow.guest_ack == flow.peer_nxt && flow.peer_una == flow.guest_snd_nxt;
+  if (both_closed) return true;
+  if (flow.state == VSNOOP_FLOW_CLOSING) return silent >= closing_life_s;
+  return silent >= config_.idle_s;
+}
+
+void Engine::sweep_flows(u32 slots, u64 now) {
+  table_.expire(slots, [&](Ref, const FlowKey& key, Flow& flow) {
+    if (!idle(flow, now)) return false;
+    Guest& guest = guests_[key.domain()];
+    refund(guest, flow.reserved);
+    drop_link(flow.link);
+    count(guest, VSNOOP_REASON_flow_closed);
+    return true;
+  });
+}
+
+void Engine::sweep_embryos(u32 slots, u64 now) {
+  embryos_.expire(slots, [&](Ref, const FlowKey&, Embryo& embryo) {
+    if (static_cast<u16>(seconds(now) - embryo.seen_s) < embryo_life_s) return false;
+    drop_link(embryo.link);
+    return true;
+  });
+}
+
+// Link templates are shared: a vif has few. A template stays within `link_window` places of its
+// hash, so that one without users can be reused in place.
+u16 Engine::intern_link(const Scene& scene) {
+  const Segment& s = scene.segment;
+  const u8* ip = scene.frame.data + s.ip_offset;
+  LinkTemplate wanted = LinkTemplate();
+  wanted.length = static_cast<u8>(s.ip_offset);
+  __builtin_memcpy(wanted.bytes, scene.frame.data, s.ip_offset);
+  if (s.version == 4) {
+    wanted.tos = ip[1] & 0xfc;
+    wanted.ttl = ip[8];
+  } else {
+    wanted.tos = static_cast<u8>((load16(ip) >> 4) & 0xfc);
+    wanted.ttl = ip[7];
+  }
+  u32 hash = 2166136261u;
+  for (u8 byte : wanted.bytes) hash = (hash ^ byte) * 16777619u;
+  hash = (hash ^ wanted.ttl) * 16777619u ^ wanted.tos;
+  u16 place = no_template;
+  for (u32 i = 0; i < link_window; ++i) {
+    const u16 at = static_cast<u16>((hash + i) % link_templates);
+    LinkTemplate& link = links_[at];
+    if (link.length == wanted.length && link.ttl == wanted.ttl && link.tos == wanted.tos &&
+        __builtin_memcmp(link.bytes, wanted.bytes, sizeof wanted.bytes) == 0) {
+      ++link.users;
+      return at;
+    }
+    if (link.users == 0 && place == no_template) place = at;
+  }
+  if (place != no_template) {
+    links_[place] = wanted;
+    links_[place].users = 1;
+  }
+  return place;
+}
+
+void Engine::drop_link(u16 link) {
+  if (link != no_template) --links_[link].users;
+}
+
+// Early ACKs look like the guest's own frames: same MACs, tags, TTL, DSCP, flow label.
+void Engine::note_link(const Scene& scene, u16& link, u32& flow_label) {
+  const Segment& s = scene.segment;
+  const u8* ip = scene.frame.data + s.ip_offset;
+  if (s.version == 6) flow_label = load32(ip) & 0xfffff;
+  if (link != no_template) {
+    const LinkTemplate& known = links_[link];
+    const u8 ttl = s.version == 4 ? ip[8] : ip[7];
+    if (known.length == s.ip_offset && known.ttl == ttl &&
+        __builtin_memcmp(known.bytes, scene.frame.data, known.length) == 0)
+      return;
+    drop_link(link);
+  }
+  link = intern_link(scene);
+}
+
+VSNOOP_END

@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+//
+// Timers and the life-cycle of guests: quiesce, ring lost, fail-stop.
+//
+// Timers are a wheel of 512 slots of 4096 microseconds; an entry further away than one turn is met
+// once a turn and stays.
+#include "snoop-core/engine.h"
+
+VSNOOP_BEGIN
+
+namespace {
+
+constexpr u64 sweep_interval_us = 20000;
+constexpr u32 sweep_slots = 1024;
+constexpr u32 unmeasured_timeout_us = 200000;
+constexpr u8 tries_before_giveup = 4;
+constexpr unsigned timers_per_tick = 64;
+
+}  // namespace
+
+void Engine::arm(Custody& custody, u64 at) {
+  disarm(custody);
+  custody.timer_at = at ? at : 1;
+  const u32 slot = static_cast<u32>(custody.timer_at >> wheel_shift) % wheel_slots;
+  custody.timer_prev = no_custody;
+  custody.timer_next = wheel_[slot];
+  if (wheel_[slot] != no_custody) custodies_[wheel_[slot]].timer_prev = index_of(custody);
+  wheel_[slot] = index_of(custody);
+  wheel_used_[slot / 64] |= 1ull << (slot % 64);
+}
+
+void Engine::disarm(Custody& custody) {
+  if (!custody.timer_at) return;
+  const u32 slot = static_cast<u32>(custody.timer_at >> wheel_shift) % wheel_slots;
+  if (custody.timer_prev != no_custody)
+    custodies_[custody.timer_prev].timer_next = custody.timer_next;
+  else
+    wheel_[slot] = custody.timer_next;
+  if (custody.timer_next != no_custody)
+    custodies_[custody.timer_next].timer_prev = custody.timer_prev;
+  if (wheel_[slot] == no_custody) wheel_used_[slot / 64] &= ~(1ull << (slot % 64));
+  custody.timer_at = 0;
+}
+
+// Four times the guest's measured latency, within [floor, ceiling], doubled with every try.
+u64 Engine::timeout(const Flow& flow, const Guest& guest, const Custody& custody) const {
+  u64 wait = flow.is(flow_measured) ? static_cast<u64>(flow.latency) << 8 : unmeasured_timeout_us;
+  if (wait < guest.config.timer_floor_us) wait = guest.config.timer_floor_us;
+  wait <<= custody.tries < 16 ? custody.tries : 16;
+  return wait < guest.config.timer_ceiling_us ? wait : guest.config.timer_ceiling_us;
+}
+
+u64 Engine::deadline() const {
+  u64 due = flows() || embryos_.size() ? sweep_at_ : ~0ull;
+  // The first slot in use at or after the wheel's hand, one turn at most.
+  for (u32 i = 0; i < wheel_slots;) {
+    const u32 slot = static_cast<u32>(wheel_at_ + i) % wheel_slots;
+    const u64 rest = wheel_used_[slot / 64] >> (slot % 64);
+    if (rest) {
+      const u32 skip = static_cast<u32>(__builtin_ctzll(rest));
+      const u64 at = (wheel_at_ + i + skip) << wheel_shift;
+      // The slot's end: everything in it is due by then.
+      const u64 end = at + (1ull << wheel_shift);
+      return end < due ? end : due;
+    }
+    i += 64 - slot % 64;
+  }
+  return due;
+}
+
+vsnoop_held* Engine::tick(u64 now) {
+  clock_ = now;
+  vsnoop_held* released = nullptr;
+  const u64 until = now >> wheel_shift;
+  if (until > wheel_at_ + wheel_slots) wheel_at_ = until - wheel_slots;
+  unsigned budget = timers_per_tick;
+  while (wheel_at_ < until) {
+    u32 index = wheel_[wheel_at_ % wheel_slots];
+    while (index != no_custody) {
+      Custody& custody = custodies_[index];
+      const u32 next = custody.timer_next;
+      if (custody.timer_at <= now) {
+        if (!budget--) return released;  // the rest at the next call, which is due at once
+        disarm(custody);
+        on_timer(custody, now, released);
+      }
+      index = next;
+    }
+    ++wheel_at_;
+  }
+  if (now >= sweep_at_) {
+    sweep_at_ = now + sweep_interval_us;
+    sweep_flows(sweep_slots, now);
+    sweep_embryos(sweep_slots / 4, now);
+  }
+  return released;
+}
+
+// A promise is outstanding. Deliver again what the guest took and did not acknowledge; wait longer
+// if it could not have; give up if it never will.
+void Engine::on_timer(Custody& custody, u64 now, vsnoop_held*& released) {
+  Flow* flow = table_.get(custody.flow);
+  if (!flow || !custody.line_head) return;
+  Guest& guest = guests_[custody.guest];
+  const u64 since = now - custody.progress_at;
+  const bool promised = flow->early_ack != flow->guest_ack;
+  if (promised && since > guest.config.promise_age_us)
+    return fail_stop(custody.flow, *flow, guest, VSNOOP_REASON_failstop_age, now, released);
+  if (promised && since > guest.config.giveup_us && custody.tries >= tries_before_giveup)
+    return fail_stop(custody.flow, *flow, guest, VSNOOP_REASON_failstop_giveup, now, released);
+  if (!promised && since > guest.config.giveup_us) {
+    // Ranges above a hole that nobody was promised: let them go, the peer still has them.
+    let_ranges_go(*flow, custody, guest, released);
+    return settle(*flow);
+  }
+  if (promised && redeliverable(*flow, custody)) {
+    start_recovery(*flow, custody, guest);
+    if (custody.tries < 255) ++custody.tries;
+  }
+  arm(custody, now + timeout(*flow, guest, custody));
+}
+
+void Engine::let_ranges_go(Flow& flow, Custody& custody, Guest& guest, vsnoop_held*& released) {
+  for (unsigned i = 0; i < custody.range_count; ++i)
+    if (custody.range[i].sacked) return;
+  purge(flow, guest, released);
+}
+
+// The promise cannot be kept: both sides are shown a reset.
+void Engine::fail_stop(Ref ref, Flow& flow, Guest& guest, Reason reason, u64 now,
+                       vsnoop_held*& released) {
+  count(guest, reason);
+  purge(flow, guest, released);
+  abandon_promise(flow, guest);
+  refund(guest, flow.reserved);
+  flow.reserved = 0;
+  flow.state = VSNOOP_FLOW_STOPPED;
+  owe(ref, flow, owed_rst_peer | owed_rst_guest, now);
+}
+
+void Engine::quiesce(u16 id, bool on) {
+  if (Guest* guest = guest_at(id)) {
+    guest->quiescing = on;
+    guest->stats.quiescing = on;
+  }
+}
+
+vsnoop_held* Engine::guest_stop(u16 id, u64 now) {
+  clock_ = now;
+  vsnoop_held* released = nullptr;
+  Guest* guest = guest_at(id);
+  if (!guest) return released;
+  for (u32 slot = 0; slot < table_.capacity(); ++slot) {
+    const Ref ref = table_.ref_at(slot);
+    Flow* flow = ref.is_null() ? nullptr : table_.get(ref);
+    if (!flow || table_.key(ref).domain() != id) continue;
+    if (flow->state == VSNOOP_FLOW_STOPPED) continue;
+    if (flow->early_ack != flow->guest_ack)
+      fail_stop(ref, *flow, *guest, VSNOOP_REASON_failstop_gone, now, released);
+    else
+      close_flow(ref, *flow, released);
+  }
+  return released;
+}
+
+VSNOOP_END

@@ -1,0 +1,376 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+//
+// What is promised, and the window that may be shown. Two inequalities rule this file:
+//   early_ack <= min(rcv_nxt, right_edge, shown_edge)                       I1, I2
+//   shown_edge <= max(guest_ack + base_window, what is reserved for)        I2b
+// Reserved memory stands for bytes the peer was invited to send and has not sent yet; when they
+// come the reservation turns into the charge for the frames that hold them.
+#include "snoop-core/engine.h"
+
+VSNOOP_BEGIN
+
+namespace {
+
+constexpr u32 base_window = 65535;  // may be shown beyond guest_ack without a reservation
+constexpr u32 greed = 4;  // one flow may take so many times what it leaves free (dynamic threshold)
+constexpr unsigned latency_shift = 6;
+
+constexpr u32 units(u32 memory) { return (memory + memory_unit - 1) / memory_unit; }
+constexpr u32 promise_of(const Flow& flow) { return bytes_between(flow.guest_ack, flow.early_ack); }
+
+u32 memory_for(u32 bytes, u16 cost) { return static_cast<u32>((static_cast<u64>(bytes) * cost) >> 4); }
+
+}  // namespace
+
+// Something is outstanding and the guest has shown neither a frame nor ring progress for long.
+bool Engine::silent(const Guest& guest, u64 now) const {
+  return guest.stats.outstanding && now - guest.life_at > guest.config.liveness_us;
+}
+
+// Why the flow is PAUSED or further; `none` if it is ACTIVE.
+Reason Engine::may_promise(const Flow& flow, const Guest& guest, u64 now) const {
+  if (flow.state != VSNOOP_FLOW_ACTIVE)
+    return flow.state == VSNOOP_FLOW_CLOSING ? VSNOOP_REASON_closing : VSNOOP_REASON_draining;
+  if (flow.is(flow_guest_fin)) return VSNOOP_REASON_guest_closed;
+  if (flow.is(flow_rst_pause)) return VSNOOP_REASON_rst_pause;
+  if (guest.quiescing) return VSNOOP_REASON_quiescing;
+  if (silent(guest, now)) return VSNOOP_REASON_guest_silent;
+  if (guest.config.engage == VSNOOP_ENGAGE_AUTO &&
+      (!flow.is(flow_measured) ||
+       static_cast<u32>(flow.latency) << latency_shift <= guest.config.engage_us))
+    return VSNOOP_REASON_guest_quick;
+  return VSNOOP_REASON_none;
+}
+
+bool Engine::taken(const Verdict& verdict, vsnoop_held* held, u64 now) {
+  clock_ = now;
+  const Ref ref{verdict.flow.slot, verdict.flow.generation};
+  Flow* found = table_.get(ref);
+  if (!found) return false;
+  Flow& flow = *found;
+  Guest& guest = guests_[verdict.flow.guest];
+  Custody* custody = acquire(ref, flow, now);
+  if (!custody) return false;
+
+  if (verdict.action == VSNOOP_KEEP) {
+    held->seq = verdict.seq;
+    held->length = verdict.length;
+    held->custody = index_of(*custody);
+    const u32 charged = units(verdict.memory);
+    held->memory = static_cast<u16>(charged < 0xffff ? charged : 0xffff);
+    held->flags = 0;
+    if (verdict.retain) held->flags |= held_retain;
+    if (verdict.flags & verdict_rst) held->flags |= held_rst;
+  }
+  if (verdict.flags & verdict_data) {
+    const Seq begin(verdict.seq), end = begin + verdict.length;
+    commit(flow, *custody, begin, end, verdict.retain ? held : nullptr);
+    learn_cost(flow, verdict.memory, verdict.length);
+    settle_reservation(flow, guest);
+  }
+  if (verdict.action == VSNOOP_KEEP) {
+    charge(guest, held->memory * memory_unit);
+    custody->held += held->memory * memory_unit;
+    guest.stats.held += held->memory * memory_unit;
+    if (guest.stats.held > guest.stats.peak_held) guest.stats.peak_held = guest.stats.held;
+    enqueue(*custody, guest, *held);
+  } else {
+    // Under `ring` the budget is the ring itself; progress() gives the room back.
+    charge(guest, verdict.memory);
+    guest.stats.held += verdict.memory;
+    if (guest.stats.held > guest.stats.peak_held) guest.stats.peak_held = guest.stats.held;
+  }
+  if (verdict.flags & verdict_data) {
+    if (!flow.is(flow_sampling) && flow.rcv_nxt == Seq(verdict.seq) + verdict.length) {
+      flow.set(flow_sampling);
+      flow.sample_seq = flow.rcv_nxt;
+      flow.sample_time = static_cast<u32>(now);
+    }
+    // decide() has allowed it; a FIN in this very segment closed the flow since (P7).
+    const Reason pause = may_promise(flow, guest, now);
+    if (pause == VSNOOP_REASON_none || pause == VSNOOP_REASON_closing)
+      promise(ref, flow, guest, now);
+    if (guest.config.early_sack && flow.is(flow_sack) && custody->range_count &&
+        after(Seq(verdict.seq), flow.rcv_nxt))
+      owe(ref, flow, owed_sack, now);
+  }
+  settle(flow);
+  return true;
+}
+
+u8 Engine::declined(const Verdict& verdict) {
+  Flow* flow = table_.get({verdict.flow.slot, verdict.flow.generation});
+  if (!flow) return verdict.action == VSNOOP_KEEP ? VSNOOP_PASS : VSNOOP_DROP;
+  count(guests_[verdict.flow.guest], VSNOOP_REASON_not_taken);
+  const Custody* custody = custody_of(*flow);
+  const bool behind = custody && custody->wait_head;
+  settle(*flow);
+  return verdict.action == VSNOOP_KEEP && !behind ? VSNOOP_PASS : VSNOOP_DROP;
+}
+
+// --- ranges --------------------------------------------------------------------------------------
+
+// Whether [begin, end) above rcv_nxt can be remembered: it overlaps nothing taken, and touches a
+// known range or finds a free place.
+bool Engine::recordable(const Custody& custody, Seq begin, Seq end) const {
+  bool touches = false;
+  for (unsigned i = 0; i < custody.range_count; ++i) {
+    const Range& range = custody.range[i];
+    if (before(begin, range.end) && after(end, range.begin)) return false;
+    touches |= begin == range.end || end == range.begin;
+  }
+  return touches || custody.range_count < max_ranges;
+}
+
+// The bytes [begin, end) are taken. `held`: retained frame, to be put into the line.
+void Engine::commit(Flow& flow, Custody& custody, Seq begin, Seq end, vsnoop_held* held) {
+  if (at_or_before(begin, flow.rcv_nxt)) {
+    if (held) insert_line(custody, *held, custody.line_tail);
+    if (held) custody.line_tail = held;
+    flow.rcv_nxt = later(flow.rcv_nxt, end);
+    absorb_ranges(flow, custody);
+    return;
+  }
+  // Above a hole. Ranges are sorted and do not touch each other.
+  unsigned at = 0;
+  while (at < custody.range_count && !after(custody.range[at].begin, begin)) ++at;
+  if (held) {
+    vsnoop_held* left = nullptr;
+    for (unsigned i = at; i && !left; --i) left = custody.range[i - 1].tail;
+    insert_line(custody, *held, left ? left : custody.line_tail);
+  }
+  const bool joins_left = at && custody.range[at - 1].end == begin;
+  const bool joins_right = at < custody.range_count && custody.range[at].begin == end;
+  if (joins_left) {
+    Range& range = custody.range[at - 1];
+    range.end = end;
+    if (held) range.tail = held;
+    if (joins_right) {
+      const Range& next = custody.range[at];
+      range.end = next.end;
+      range.tail = next.tail ? next.tail : range.tail;
+      range.sacked |= next.sacked;
+      for (unsigned i = at; i + 1 < custody.range_count; ++i) custody.range[i] = custody.range[i + 1];
+      --custody.range_count;
+    }
+  } else if (joins_right) {
+    custody.range[at].begin = begin;
+    if (!custody.range[at].tail) custody.range[at].tail = held;
+  } else if (custody.range_count < max_ranges) {
+    for (unsigned i = custody.range_count; i > at; --i) custody.range[i] = custody.range[i - 1];
+    custody.range[at] = {begin, end, held, false};
+    ++custody.range_count;
+  }
+}
+
+// Ranges that rcv_nxt has reached are in order now. Where one was SACKed, the ACK shown goes to its
+// end: a sender takes anything else for reneging (P4).
+void Engine::absorb_ranges(Flow& flow, Custody& custody) {
+  unsigned gone = 0;
+  for (; gone < custody.range_count; ++gone) {
+    const Range& range = custody.range[gone];
+    if (after(range.begin, flow.rcv_nxt)) break;
+    flow.rcv_nxt = later(flow.rcv_nxt, range.end);
+    if (range.tail) custody.line_tail = range.tail;
+    if (range.sacked) show_ack(flow, guests_[custody.guest], range.end);
+  }
+  if (!gone) return;
+  for (unsigned i = gone; i < custody.range_count; ++i) custody.range[i - gone] = custody.range[i];
+  custody.range_count = static_cast<u8>(custody.range_count - gone);
+}
+
+// --- promises ------------------------------------------------------------------------------------
+
+// Raises early_ack as far as I1 and I2 allow, and owes the ACK that says so.
+void Engine::promise(Ref ref, Flow& flow, Guest& guest, u64 now) {
+  const Seq limit = earlier(flow.rcv_nxt, earlier(flow.right_edge, flow.shown_edge));
+  if (!after(limit, flow.early_ack)) return;
+  if (!guest.stats.outstanding) guest.life_at = now;
+  Custody* custody = custody_of(flow);
+  if (custody && flow.early_ack == flow.guest_ack) custody->progress_at = now;
+  if (custody && custody->line_head && !custody->timer_at)
+    arm(*custody, now + guest.config.timer_ceiling_us);
+  guest.stats.promised_bytes += bytes_between(flow.early_ack, limit);
+  show_ack(flow, guest, limit);
+  flow.set(flow_touched);
+  owe(ref, flow, owed_ack | owed_promise, now);
+}
+
+// The peer is (about to be) shown `ack`; never less than before.
+void Engine::show_ack(Flow& flow, Guest& guest, Seq ack) {
+  const u32 old = promise_of(flow);
+  flow.early_ack = later(flow.early_ack, ack);
+  flow.shown_edge = later(flow.shown_edge, flow.early_ack);
+  flow.rcv_nxt = later(flow.rcv_nxt, flow.early_ack);
+  const u32 now = promise_of(flow);
+  guest.stats.outstanding += now - old;
+  guest.stats.flows_outstanding += (now != 0) - (old != 0);
+}
+
+// The guest has acknowledged up to `ack`.
+void Engine::confirm(Flow& flow, Guest& guest, Seq ack) {
+  const u32 old = promise_of(flow);
+  flow.guest_ack = ack;
+  flow.early_ack = later(flow.early_ack, ack);
+  flow.shown_edge = later(flow.shown_edge, flow.early_ack);
+  const u32 now = promise_of(flow);
+  guest.stats.outstanding -= old - now;
+  guest.stats.flows_outstanding -= (old != 0) - (now != 0);
+  if (after(ack, flow.rcv_nxt)) flow.rcv_nxt = ack;
+}
+
+// The connection is over, or reset: nothing is promised any more.
+void Engine::abandon_promise(Flow& flow, Guest& guest) {
+  const u32 old = promise_of(flow);
+  flow.early_ack = flow.guest_ack;
+  guest.stats.outstanding -= old;
+  guest.stats.flows_outstanding -= old != 0;
+}
+
+// --- room ----------------------------------------------------------------------------------------
+
+void Engine::charge(Guest& guest, u32 memory) {
+  guest.stats.used += memory;
+  used_ += memory;
+}
+
+void Engine::refund(Guest& guest, u32 memory) {
+  guest.stats.used -= memory;
+  used_ -= memory;
+}
+
+// Bytes of memory that this flow may take in addition, now: what is free, as long as the flow then
+// has no more than `greed` times what it leaves to others, nor more than its own cap.
+u32 Engine::room(const Flow& flow, const Guest& guest) const {
+  u64 free = guest.config.budget > guest.stats.used ? guest.config.budget - guest.stats.used : 0;
+  if (config_.budget) {
+    const u64 rest = config_.budget > used_ ? config_.budget - used_ : 0;
+    if (rest < free) free = rest;
+  }
+  const Custody* custody = custody_of(flow);
+  const u64 own = flow.reserved + (custody ? custody->held : 0);
+  if (greed * free <= own) return 0;
+  u64 more = (greed * free - own) / (greed + 1);
+  if (guest.config.flow_budget) {
+    if (own >= guest.config.flow_budget) return 0;
+    if (more > guest.config.flow_budget - own) more = guest.config.flow_budget - own;
+  }
+  return static_cast<u32>(more < 0x7fffffff ? more : 0x7fffffff);
+}
+
+// Memory that must stay reserved while the peer is invited up to `edge`.
+u32 Engine::reservation_needed(const Flow& flow, Seq rcv_nxt, Seq edge) const {
+  return memory_for(bytes_between(later(rcv_nxt, flow.guest_ack + base_window), edge), flow.cost);
+}
+
+// Whether a frame that costs `memory` and moves rcv_nxt to `new_rcv_nxt` fits (I7): its own
+// reservation first, then what is free.
+bool Engine::affordable(const Flow& flow, const Guest& guest, u32 memory, Seq new_rcv_nxt) const {
+  const u32 needed = reservation_needed(flow, new_rcv_nxt, flow.shown_edge);
+  const u64 returned = flow.reserved > needed ? flow.reserved - needed : 0;
+  const u64 charged = units(memory) * memory_unit;
+  if (guest.stats.used - returned + charged > guest.config.budget) return false;
+  return !config_.budget || used_ - returned + charged <= config_.budget;
+}
+
+// The right edge that could be shown now.
+Seq Engine::grantable(const Flow& flow, const Guest& guest) const {
+  const Seq free_edge = later(flow.shown_edge, flow.guest_ack + base_window);
+  if (!after(flow.right_edge, free_edge)) return flow.right_edge;
+  const u32 wanted = bytes_between(free_edge, flow.right_edge);
+  const u32 memory = room(flow, guest);
+  if (memory_for(wanted, flow.cost) <= memory) return flow.right_edge;
+  return free_edge + static_cast<u32>((static_cast<u64>(memory) << 4) / flow.cost);
+}
+
+// Shows what is grantable, and reserves for it.
+void Engine::grant(Flow& flow, Guest& guest) {
+  if (flow.shown_edge == flow.right_edge) return;
+  const Seq edge = grantable(flow, guest);
+  if (!after(edge, flow.shown_edge)) return;
+  flow.shown_edge = edge;
+  const u32 needed = reservation_needed(flow, flow.rcv_nxt, edge);
+  if (needed > flow.reserved) {
+    charge(guest, needed - flow.reserved);
+    flow.reserved = needed;
+  }
+}
+
+// Gives back what rcv_nxt and guest_ack no longer need.
+void Engine::settle_reservation(Flow& flow, Guest& guest) {
+  if (!flow.reserved) return;
+  const u32 needed = reservation_needed(flow, flow.rcv_nxt, flow.shown_edge);
+  if (needed >= flow.reserved) return;
+  refund(guest, flow.reserved - needed);
+  flow.reserved = needed;
+}
+
+// RFC 9293 3.8.6.2.2: no silly windows.
+bool Engine::worth_an_update(const Flow& flow, Seq edge) const {
+  const u32 opened = bytes_between(flow.shown_edge, edge);
+  const u32 half = bytes_between(flow.guest_ack, flow.right_edge) / 2;
+  const u32 two_segments = 2u * flow.mss;
+  return opened && opened >= (two_segments < half ? two_segments : half);
+}
+
+// Queues the flow for room, behind those that wait already.
+void Engine::want_room(Ref ref, Flow& flow, Guest& guest, u64 now) {
+  Custody* custody = acquire(ref, flow, now);
+  if (!custody || custody->wants_room) return;
+  custody->wants_room = true;
+  custody->room_next = no_custody;
+  const u32 index = index_of(*custody);
+  if (guest.room_head == no_custody)
+    guest.room_head = index;
+  else
+    custodies_[guest.room_tail].room_next = index;
+  guest.room_tail = index;
+}
+
+// Room became free: window updates for those that wait, in order. A few at a time.
+void Engine::serve_room(Guest& guest, u64 now) {
+  for (unsigned i = 0; i < 16 && guest.room_head != no_custody; ++i) {
+    Custody& custody = custodies_[guest.room_head];
+    const Ref ref = custody.flow;
+    Flow* flow = table_.get(ref);
+    guest.room_head = custody.room_next;
+    custody.wants_room = false;
+    if (!flow) {
+      settle(custody, nullptr);
+      continue;
+    }
+    const Seq edge = grantable(*flow, guest);
+    const bool update = worth_an_update(*flow, edge);
+    if (update) owe(ref, *flow, owed_ack | owed_update, now);
+    if (edge != flow->right_edge) want_room(ref, *flow, guest, now);  // in the queue again, last
+    settle(*flow);
+    if (!update) return;
+  }
+}
+
+// Memory per payload byte: a moving average; no division while frames look alike.
+void Engine::learn_cost(Flow& flow, u32 memory, u32 length) {
+  const int64_t error = static_cast<int64_t>(memory) * 16 - static_cast<int64_t>(flow.cost) * length;
+  if (error > -static_cast<int64_t>(length) && error < static_cast<int64_t>(length)) return;
+  const u32 cost = length ? memory * 16 / length : 16;
+  const u32 next = (flow.cost * 7u + (cost < 0xffff ? cost : 0xffff)) / 8 + (cost > flow.cost);
+  flow.cost = static_cast<u16>(next < 16 ? 16 : next < 0xffff ? next : 0xffff);
+}
+
+// Guest latency: peak-hold that decays by an eighth a sample.
+void Engine::measure(Flow& flow, Guest& guest, u64 now) {
+  if (!flow.is(flow_sampling) || before(flow.guest_ack, flow.sample_seq)) return;
+  flow.clear(flow_sampling);
+  const u32 sample = static_cast<u32>(now) - flow.sample_time;
+  ++guest.stats.latency_samples;
+  guest.stats.latency_us_sum += sample;
+  const u32 scaled = sample >> latency_shift;
+  const u16 latency = static_cast<u16>(scaled < 0xffff ? scaled : 0xffff);
+  if (!flow.is(flow_measured) || latency > flow.latency)
+    flow.latency = latency;
+  else
+    flow.latency = static_cast<u16>(flow.latency - (flow.latency - latency + 7) / 8);
+  flow.set(flow_measured);
+}
+
+VSNOOP_END
