@@ -34,6 +34,7 @@ class Engine {
 
   bool guest_open(u16 id, const vsnoop_guest_config& config, u64 now);
   Verdict from_peer(u16 id, const vsnoop_frame& frame, u64 now);
+  void prefetch(u16 id, bool from_peer, const vsnoop_frame* frames, u32 count) const;
   bool taken(const Verdict& verdict, vsnoop_held* held, u64 now);
   u8 declined(const Verdict& verdict);
   Verdict from_guest(u16 id, const vsnoop_frame& frame, u64 now);

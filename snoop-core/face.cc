@@ -109,6 +109,11 @@ struct vsnoop_verdict vsnoop_from_guest(struct vsnoop_engine* v, uint16_t id, co
   return verdict;
 }
 
+void vsnoop_prefetch(struct vsnoop_engine* v, uint16_t id, int from_peer,
+                     const struct vsnoop_frame* frames, uint32_t count) {
+  engine_of(v).prefetch(id, from_peer, frames, count);
+}
+
 int vsnoop_taken(struct vsnoop_engine* v, const struct vsnoop_verdict* verdict, struct vsnoop_held* held,
                  uint64_t now) {
   Engine& engine = engine_of(v);

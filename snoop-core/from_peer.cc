@@ -58,6 +58,25 @@ Verdict Engine::from_peer(u16 id, const vsnoop_frame& frame, u64 now) {
   return nothing;
 }
 
+void Engine::prefetch(u16 id, bool from_peer, const vsnoop_frame* frames, u32 count) const {
+  constexpr u32 at_once = 32;
+  const Direction direction = from_peer ? Direction::from_peer : Direction::from_guest;
+  while (count) {
+    const u32 some = count < at_once ? count : at_once;
+    FlowKey keys[at_once];
+    Ref refs[at_once];
+    u32 parsed = 0;
+    for (u32 i = 0; i < some; ++i) {
+      Segment segment;
+      if (parse(frames[i], direction, id, segment) == VSNOOP_REASON_none)
+        keys[parsed++] = segment.key;
+    }
+    table_.find_batch(keys, parsed, refs);
+    frames += some;
+    count -= some;
+  }
+}
+
 Verdict Engine::decide(Scene& scene) {
   Segment& s = scene.segment;
   Flow& flow = *scene.flow;

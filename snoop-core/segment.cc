@@ -13,6 +13,7 @@ constexpr unsigned max_vlan_tags = 2;  // 802.1Q, QinQ
 constexpr u32 ipv4_header = 20;
 constexpr u32 ipv6_header = 40;
 constexpr unsigned max_extension_headers = 8;
+constexpr u32 max_headers = 512;  // of a frame; the decision log keeps no more
 
 constexpr u8 protocol_tcp = 6;
 
@@ -153,6 +154,7 @@ Reason parse(const vsnoop_frame& frame, Direction direction, u16 domain, Segment
   const u32 data = span.begin + (tcp[12] >> 4) * 4u;
   if (data < span.begin + tcp_header || data > span.end) return VSNOOP_REASON_malformed;
   if (frame.captured < data) return VSNOOP_REASON_truncated;
+  if (data > max_headers) return VSNOOP_REASON_malformed;
 
   segment.tcp_offset = static_cast<u16>(span.begin);
   segment.data_offset = static_cast<u16>(data);

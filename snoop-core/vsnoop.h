@@ -232,6 +232,9 @@ int vsnoop_guest_open(struct vsnoop_engine *, uint16_t id, const struct vsnoop_g
 
 /* Verdict on a frame that came from the network for guest `id`. */
 struct vsnoop_verdict vsnoop_from_peer(struct vsnoop_engine *, uint16_t id, const struct vsnoop_frame *, uint64_t now);
+/* A hint before a batch: fetches into the cache what the verdicts on these frames will need. */
+void vsnoop_prefetch(struct vsnoop_engine *, uint16_t id, int from_peer, const struct vsnoop_frame *frames,
+                     uint32_t count);
 /* KEEP or PUSH was carried out. KEEP: `held` becomes the engine's. PUSH: `held` is 0.
  * Returns 1; or 0 if the flow is gone meanwhile: then a KEEP frame stays the host's, to be passed on. */
 int vsnoop_taken(struct vsnoop_engine *, const struct vsnoop_verdict *, struct vsnoop_held *held, uint64_t now);
