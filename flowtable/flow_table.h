@@ -144,12 +144,8 @@ class FlowTable {
 
   /// What the caller keeps of a flow, or nullptr if `ref` is stale or null. Good until the flow is
   /// erased: records never move.
-  Value* get(Ref ref) {
-    return is_live(ref) ? &records_[ref.slot].value : nullptr;
-  }
-  const Value* get(Ref ref) const {
-    return is_live(ref) ? &records_[ref.slot].value : nullptr;
-  }
+  Value* get(Ref ref) { return is_live(ref) ? &records_[ref.slot].value : nullptr; }
+  const Value* get(Ref ref) const { return is_live(ref) ? &records_[ref.slot].value : nullptr; }
 
   /// The key of a flow that get() finds (for any other reference the behaviour is undefined).
   const FlowKey& key(Ref ref) const { return records_[ref.slot].key; }

@@ -13,8 +13,12 @@
 // Every header wraps its content in VSNOOP_BEGIN ... VSNOOP_END. With VSNOOP_ONE_UNIT (a kernel
 // module, where the whole core is one translation unit) everything gets internal linkage.
 #ifdef VSNOOP_ONE_UNIT
-#define VSNOOP_BEGIN namespace vsnoop { namespace {
-#define VSNOOP_END } }
+#define VSNOOP_BEGIN \
+  namespace vsnoop { \
+  namespace {
+#define VSNOOP_END \
+  }                \
+  }
 #else
 #define VSNOOP_BEGIN namespace vsnoop {
 #define VSNOOP_END }

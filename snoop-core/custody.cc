@@ -69,18 +69,18 @@ void Engine::enqueue(Custody& custody, Guest& guest, vsnoop_held& held) {
 }
 
 // Whether the flow has a frame that may enter the ring now. A reset waits for everything promised.
-bool Engine::feedable(const Custody& custody, const Flow& flow) const {
+// Of a flow that is gone, frames that came back out of the ring wait to be discarded.
+bool Engine::feedable(const Custody& custody, const Flow* flow) const {
   if (custody.again) return true;
   if (!custody.wait_head) return false;
-  return !(custody.wait_head->flags & held_rst) || !custody.line_head ||
-         !before(flow.guest_ack, Seq(custody.wait_head->seq));
+  return !flow || !(custody.wait_head->flags & held_rst) || !custody.line_head ||
+         !before(flow->guest_ack, Seq(custody.wait_head->seq));
 }
 
 // Round robin by bytes; flows that had nothing waiting come first (they are sparse).
 void Engine::join_feed(Custody& custody, Guest& guest) {
   if (custody.feeding) return;
-  const Flow* flow = table_.get(custody.flow);
-  if (!flow || !feedable(custody, *flow)) return;
+  if (!feedable(custody, table_.get(custody.flow))) return;
   custody.feeding = true;
   custody.deficit = quantum;
   custody.feed_next = no_custody;
@@ -112,15 +112,19 @@ bool Engine::next(u16 id, vsnoop_feed& feed) {
     if (head == no_custody) return false;
     Custody& custody = custodies_[head];
     const Flow* flow = table_.get(custody.flow);
-    if (!flow || !feedable(custody, *flow)) {
+    const bool idle = !feedable(custody, flow);
+    // A flow that runs empty has a turn among the others before it counts as new again: else one
+    // that always has just one frame more would always come first (RFC 8290 4.2).
+    const bool takes_turn = idle ? flow && sparse && guest->feed_old != no_custody : custody.deficit <= 0;
+    if (idle && !takes_turn) {
       pop(custodies_, head);
       custody.feeding = false;
       settle(custody, table_.get(custody.flow));
       continue;
     }
-    if (custody.deficit <= 0) {
+    if (takes_turn) {
       const u32 index = head;
-      custody.deficit += quantum;
+      if (custody.deficit <= 0) custody.deficit += quantum;
       pop(custodies_, head);
       if (guest->feed_old == no_custody)
         guest->feed_old = index;
@@ -155,7 +159,7 @@ bool Engine::next(u16 id, vsnoop_feed& feed) {
     feed.held = &held;
     feed.keep = held.length;
     feed.retain = (held.flags & held_retain) != 0;
-    feed.discard = (held.flags & held_acked) != 0;
+    feed.discard = !flow || (held.flags & held_acked);
     if (custody.tsval_raised) {
       feed.edit.what = VSNOOP_EDIT_TSVAL;
       feed.edit.tsval = custody.given_tsval;
@@ -170,7 +174,7 @@ void Engine::fed(u16 id, const vsnoop_feed& feed, u64 now) {
   vsnoop_held& held = *feed.held;
   Custody& custody = custodies_[held.custody];
   Flow* flow = table_.get(custody.flow);
-  if (!guest || !flow) return;
+  if (!guest) return;
   custody.deficit -= static_cast<int32_t>(feed.keep) + 64;
   if (feed.again) {
     custody.again = nullptr;
@@ -187,14 +191,17 @@ void Engine::fed(u16 id, const vsnoop_feed& feed, u64 now) {
   held.next = nullptr;
   held.state = VSNOOP_HELD_RING;
   if (feed.retain && !feed.discard) return;
-  const bool reset = held.flags & held_rst;
+  const bool reset = flow && (held.flags & held_rst);
   uncharge(custody, *guest, held);
-  if (reset) {
-    // Everything before it is confirmed; nothing can be held any more.
+  if (reset && custody.frames) {
+    // Ranges above a hole and what waits behind the reset have no use now: the timer frees them.
+    custody.reset_fed = true;
+    arm(custody, now);
+  } else if (reset) {
     vsnoop_held* none = nullptr;
     close_flow(custody.flow, *flow, none);
   } else {
-    settle(*flow);
+    settle(custody, flow);
   }
   serve_room(*guest, now);
 }
@@ -221,7 +228,11 @@ bool Engine::consumed(vsnoop_held* held, u64 now) {
     serve_room(guest, now);
     return true;
   }
-  if (flow && !custody.timer_at) arm(custody, now + timeout(*flow, guest, custody));
+  if (flow) {
+    // Until now the timer ran at its ceiling, because the frame might have been in the ring still.
+    const u64 at = now + timeout(*flow, guest, custody);
+    if (!custody.timer_at || at < custody.timer_at) arm(custody, at);
+  }
   return false;
 }
 

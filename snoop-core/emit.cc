@@ -124,6 +124,7 @@ bool Engine::emit(vsnoop_emission& emission, u8* frame) {
                         : owed & owed_update ? VSNOOP_REASON_window_update
                                              : VSNOOP_REASON_duplicate_ack;
       if (owed & owed_promise) ++guest.stats.early_acks;
+      if (owed & owed_sack) flow->set(flow_touched);
       if (flow->shown_edge != flow->right_edge) flow->set(flow_touched);
     }
     const bool written = emission.length != 0;

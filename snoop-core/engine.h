@@ -87,6 +87,7 @@ class Engine {
   void close_flow(Ref ref, Flow& flow, vsnoop_held*& released);
   void forget_embryo(Ref ref);
   bool idle(const Flow& flow, u64 now) const;
+  void unpin(Ref ref, Flow& flow, Guest& guest, u64 now);
   void sweep_flows(u32 slots, u64 now);
   void sweep_embryos(u32 slots, u64 now);
   u16 intern_link(const Scene& scene);
@@ -100,6 +101,7 @@ class Engine {
   Verdict bypass(Scene& scene, Reason reason);
   Verdict reset_from_peer(Scene& scene);
   Verdict stopped_from_peer(Scene& scene);
+  bool answerable(const Scene& scene) const;
   Verdict answer(Scene& scene, Reason reason, u8 owed);
   bool answer_duplicate(Scene& scene);
   void note_acceptable(Scene& scene);
@@ -110,7 +112,8 @@ class Engine {
   Verdict reset_from_guest(Scene& scene);
   Verdict note_guest(Scene& scene);
   Verdict decide_guest(Scene& scene, Seq old_guest_ack, Seq shown_ack, bool at_snd_nxt);
-  bool covered(const Flow& flow, Seq ack, Seq old_guest_ack, Seq shown_ack) const;
+  bool covered(const Scene& scene, Seq old_guest_ack, Seq shown_ack) const;
+  bool provoked(const Scene& scene) const;
   bool opens_window(const Flow& flow, const Guest& guest) const;
   bool new_sack_information(Scene& scene);
   void note_progress(Flow& flow, Custody& custody, Guest& guest, u64 now);
@@ -129,6 +132,7 @@ class Engine {
   u32 room(const Flow& flow, const Guest& guest) const;
   bool affordable(const Flow& flow, const Guest& guest, u32 memory, Seq new_rcv_nxt) const;
   u32 reservation_needed(const Flow& flow, Seq rcv_nxt, Seq edge) const;
+  Seq free_edge(const Flow& flow) const;
   Seq grantable(const Flow& flow, const Guest& guest) const;
   void grant(Flow& flow, Guest& guest);
   void settle_reservation(Flow& flow, Guest& guest);
@@ -154,7 +158,7 @@ class Engine {
   void enqueue(Custody& custody, Guest& guest, vsnoop_held& held);
   void join_feed(Custody& custody, Guest& guest);
   void leave_feed(Custody& custody, Guest& guest);
-  bool feedable(const Custody& custody, const Flow& flow) const;
+  bool feedable(const Custody& custody, const Flow* flow) const;
   void insert_line(Custody& custody, vsnoop_held& held, vsnoop_held* left);
   void release(Flow& flow, Guest& guest, vsnoop_held*& released);
   void purge(Flow& flow, Guest& guest, vsnoop_held*& released);

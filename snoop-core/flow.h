@@ -134,6 +134,7 @@ struct Custody {
   bool in_owed_list;  // in the engine's list
   bool has_sack_seen;
   bool recovering;       // re-delivering up to `recover`
+  bool reset_fed;        // the peer's reset is in the ring: the flow is over
   bool tsval_raised;     // a re-delivery carried given_tsval: older frames must not follow it
   u8 dup_acks;           // of the guest, at guest_ack
   u32 newest_tsval;      // newest TSval seen from the peer

@@ -66,7 +66,7 @@ Verdict Engine::from_guest(u16 id, const vsnoop_frame& frame, u64 now) {
   flow.last_seen = static_cast<u16>(now / 1000000);
   if (flow.state == VSNOOP_FLOW_STOPPED) {
     if (!s.has(RST)) {
-      if (s.has(ACK)) flow.guest_ack = s.ack;
+      if (s.has(ACK)) flow.early_ack = flow.guest_ack = s.ack;  // where its RCV.NXT is
       owe(scene.ref, flow, owed_rst_guest, now);
     }
     return verdict(scene, VSNOOP_DROP, VSNOOP_REASON_stopped);
@@ -78,6 +78,9 @@ Verdict Engine::from_guest(u16 id, const vsnoop_frame& frame, u64 now) {
   if (after(s.ack, flow.peer_nxt)) {
     // It acknowledges what was never seen: our picture is wrong somewhere.
     flow.state = VSNOOP_FLOW_DRAINING;
+    // It passes unchanged, so the peer is shown its window: no later segment may take that back (I4).
+    flow.right_edge = later(flow.right_edge, s.ack + (static_cast<u32>(s.window) << flow.guest_shift()));
+    flow.shown_edge = later(flow.shown_edge, flow.right_edge);
     Verdict v = verdict(scene, VSNOOP_PASS, VSNOOP_REASON_guest_ack_unseen);
     hand_back(scene.ref, flow, v.released);
     return v;
@@ -144,7 +147,7 @@ Verdict Engine::decide_guest(Scene& scene, Seq old_guest_ack, Seq shown_ack,
   const bool pure = s.payload == 0 && (s.flags & ~u8(ACK)) == 0;
   const bool fresh_sack = s.sack_blocks && new_sack_information(scene);
 
-  if (pure && at_snd_nxt && covered(flow, s.ack, old_guest_ack, shown_ack) && !flow.is(flow_credit) &&
+  if (pure && at_snd_nxt && covered(scene, old_guest_ack, shown_ack) && !flow.is(flow_credit) &&
       !fresh_sack && !opens_window(flow, guest)) {
     ++guest.stats.acks_dropped;
     return verdict(scene, VSNOOP_DROP, VSNOOP_REASON_guest_covered);
@@ -180,14 +183,22 @@ Verdict Engine::decide_guest(Scene& scene, Seq old_guest_ack, Seq shown_ack,
 
 // G4: the peer has been shown this ACK number by vsnoop. A repetition of what was confirmed before
 // is the guest speaking for itself (I6), and so is everything at a hole.
-bool Engine::covered(const Flow& flow, Seq ack, Seq old_guest_ack, Seq shown_ack) const {
-  if (after(ack, shown_ack)) return false;
+bool Engine::covered(const Scene& scene, Seq old_guest_ack, Seq shown_ack) const {
+  const Flow& flow = *scene.flow;
+  const Seq ack = scene.segment.ack;
+  if (after(ack, shown_ack) || !flow.is(flow_touched)) return false;  // I5
+  if (ack != flow.early_ack) return true;
   const Custody* custody = custody_of(flow);
-  if (ack == flow.early_ack) {
-    if (custody && custody->range_count) return false;
-    return after(ack, old_guest_ack) && flow.is(flow_touched);
-  }
-  return true;
+  if (custody && custody->range_count) return false;
+  return after(ack, old_guest_ack) || provoked(scene);
+}
+
+// Whether a frame that was delivered again made the guest say this (D-SACK, RFC 2883). To the peer
+// it would be one more duplicate ACK.
+bool Engine::provoked(const Scene& scene) const {
+  const Segment& s = scene.segment;
+  if (!scene.flow->is(flow_redelivered) || !s.sack_blocks) return false;
+  return at_or_before(Seq(load32(scene.frame.data + s.sack_offset + 4)), s.ack);
 }
 
 // Whether this ACK would show the peer more window than it has been shown: enough to be worth it,
@@ -223,6 +234,7 @@ bool Engine::new_sack_information(Scene& scene) {
 
 // guest_ack moved: the timer starts anew, and a recovery goes on to the next missing frame.
 void Engine::note_progress(Flow& flow, Custody& custody, Guest& guest, u64 now) {
+  if (custody.reset_fed) return;  // the timer ends the flow
   custody.progress_at = now;
   custody.tries = 0;
   custody.dup_acks = 0;

@@ -82,6 +82,9 @@ Verdict Engine::decide(Scene& scene) {
   Flow& flow = *scene.flow;
   flow.last_seen = static_cast<u16>(scene.now / 1000000);
   if (flow.state == VSNOOP_FLOW_STOPPED) return stopped_from_peer(scene);
+  // Whatever is said of it below: if it lies in the window, the guest may take and acknowledge it.
+  if (!s.has(SYN) && !s.has(RST) && !after(s.seq, flow.right_edge))
+    flow.peer_nxt = later(flow.peer_nxt, s.end() + (s.has(FIN) ? 1 : 0));
 
   // P10: what the guest does not take as it stands. RFC 9293 3.10.7.4, RFC 7323 5.3, RFC 5961 5.2.
   if (s.checksum == VSNOOP_CHECKSUM_BAD || s.checksum == VSNOOP_CHECKSUM_UNKNOWN)
@@ -118,24 +121,22 @@ Verdict Engine::decide(Scene& scene) {
   // P6. RFC 9293 3.8.4, 3.8.6.1: keep-alives and probes are at or below SND.NXT - 1.
   if (s.payload <= 1 && !fin && before(s.seq, flow.rcv_nxt) && !after(s.end(), flow.rcv_nxt) &&
       (s.payload == 0 || s.seq + 1 == flow.rcv_nxt)) {
-    const bool news = after(s.ack, flow.peer_una);
-    if (closure_is_ours && !news && !silent(scene.guest, scene.now))
+    if (closure_is_ours && answerable(scene))
       return answer(scene, VSNOOP_REASON_probe_answered, owed_answer);
-    note_acceptable(scene);
+    // The guest takes nothing out of a segment that lies below what it has acknowledged.
+    if (!before(s.end(), flow.guest_ack)) note_acceptable(scene);
     return forward(scene, VSNOOP_REASON_probe, true);
   }
-  if (after(s.seq, flow.right_edge) || after(s.end(), flow.right_edge)) {
-    if (s.payload && at_or_before(s.seq, flow.right_edge)) flow.peer_nxt = later(flow.peer_nxt, s.end());
+  if (after(s.seq, flow.right_edge) || after(s.end(), flow.right_edge))
     return forward(scene, VSNOOP_REASON_out_of_window, true);
-  }
   if (s.payload && after(s.end(), flow.shown_edge)) {
     // It was not invited to: a probe of the window that vsnoop closed.
-    return answer(scene, VSNOOP_REASON_probe_answered, owed_answer);
+    if (answerable(scene)) return answer(scene, VSNOOP_REASON_probe_answered, owed_answer);
+    note_acceptable(scene);
+    return forward(scene, VSNOOP_REASON_beyond_window, true);
   }
 
   note_acceptable(scene);
-  flow.peer_nxt = later(flow.peer_nxt, s.end() + (fin ? 1 : 0));
-
   if (fin) {
     // P7: data before it may be acknowledged early, the FIN never, nothing after it.
     Verdict v = s.payload && !at_or_before(s.end(), flow.rcv_nxt)
@@ -159,6 +160,8 @@ Verdict Engine::decide_data(Scene& scene) {
   const bool guest_may_lack_it = !hold && after(s.end(), flow.guest_ack);
 
   if (at_or_before(s.end(), flow.early_ack)) {  // P3
+    if (!flow.is(flow_touched))  // I5: so far the guest speaks for itself
+      return forward(scene, VSNOOP_REASON_duplicate_forwarded, true);
     const bool answered = answer_duplicate(scene);
     // note_acceptable() has run, so `news` says whether the guest has yet to see its ACK.
     if (!answered || guest_may_lack_it || scene.news)
@@ -236,7 +239,6 @@ Verdict Engine::forward(Scene& scene, Reason reason, bool credit) {
 Verdict Engine::bypass(Scene& scene, Reason reason) {
   Flow& flow = *scene.flow;
   flow.state = VSNOOP_FLOW_DRAINING;
-  flow.peer_nxt = later(flow.peer_nxt, scene.segment.end());
   Verdict v = forward(scene, reason, true);
   hand_back(scene.ref, flow, v.released);
   return v;
@@ -254,7 +256,11 @@ Verdict Engine::reset_from_peer(Scene& scene) {
       close_flow(scene.ref, flow, v.released);
       return v;
     }
-    // It must not overtake what was promised.
+    // It must not overtake what was promised. One is enough; and without room for it the guest
+    // learns of the reset when the peer answers its next segment.
+    const bool repeated = custody && custody->wait_tail && (custody->wait_tail->flags & held_rst);
+    if (repeated || !affordable(flow, scene.guest, scene.frame.memory, flow.rcv_nxt))
+      return verdict(scene, VSNOOP_DROP, VSNOOP_REASON_rst_exact);
     Verdict v = verdict(scene, VSNOOP_KEEP, VSNOOP_REASON_rst_exact);
     v.flags = verdict_rst;
     return v;
@@ -283,6 +289,16 @@ Verdict Engine::stopped_from_peer(Scene& scene) {
   return verdict(scene, VSNOOP_DROP, VSNOOP_REASON_stopped);
 }
 
+// Whether vsnoop may answer a probe itself: not if it brings the guest news (I6), and not for a guest
+// that shows no life, or a dead one would look alive for as long as the peer asks.
+bool Engine::answerable(const Scene& scene) const {
+  const Segment& s = scene.segment;
+  const Flow& flow = *scene.flow;
+  const Seq edge = s.ack + (static_cast<u32>(s.window) << flow.peer_shift());
+  return !after(s.ack, flow.peer_una) && !after(edge, flow.peer_edge) &&
+         !silent(scene.guest, scene.now);
+}
+
 // Answered by vsnoop, not forwarded.
 Verdict Engine::answer(Scene& scene, Reason reason, u8 owed) {
   if (!owe(scene.ref, *scene.flow, owed, scene.now)) return forward(scene, reason, true);
@@ -299,7 +315,9 @@ bool Engine::answer_duplicate(Scene& scene) {
   custody->answered_at = scene.now;
   custody->dsack_begin = scene.segment.seq;
   custody->dsack_end = scene.segment.end();
-  return owe(scene.ref, flow, owed_ack | (flow.is(flow_sack) ? owed_dsack : 0), scene.now);
+  const bool owed = owe(scene.ref, flow, owed_ack | (flow.is(flow_sack) ? owed_dsack : 0), scene.now);
+  if (!owed) settle(flow);
+  return owed;
 }
 
 // What an acceptable segment says about the peer. RFC 9293 3.10.7.4, RFC 7323 4.3.
@@ -313,6 +331,10 @@ void Engine::note_acceptable(Scene& scene) {
   if (s.window > flow.max_window) flow.max_window = s.window;
   if (s.has_ts() && !older(s.tsval, flow.ts_recent) && at_or_before(s.seq, flow.early_ack))
     flow.ts_recent = s.tsval;
+  // The guest may have seen this one before a frame is delivered again.
+  Custody* custody = custody_of(flow);
+  if (custody && s.has_ts() && older(custody->newest_tsval, s.tsval))
+    custody->newest_tsval = s.tsval;
 }
 
 VSNOOP_END

@@ -241,6 +241,7 @@ void Engine::close_flow(Ref ref, Flow& flow, vsnoop_held*& released) {
   drop_link(flow.link);
   count(guest, VSNOOP_REASON_flow_closed);
   table_.erase(ref);
+  serve_room(guest, clock_);
 }
 
 // Whether a flow may be forgotten: it owes nothing, and it is over or has been silent for long.
@@ -255,13 +256,31 @@ bool Engine::idle(const Flow& flow, u64 now) const {
   return silent >= config_.idle_s;
 }
 
+// Nothing times what the ring policy promises or remembers: there are no frames to deliver again. It
+// must not keep a flow for ever all the same.
+void Engine::unpin(Ref ref, Flow& flow, Guest& guest, u64 now) {
+  Custody* custody = custody_of(flow);
+  if (custody && custody->frames) return;
+  vsnoop_held* none = nullptr;
+  const u32 silent = static_cast<u16>(seconds(now) - flow.last_seen);
+  if (flow.early_ack != flow.guest_ack) {
+    if (silent > seconds(guest.config.promise_age_us))
+      fail_stop(ref, flow, guest, VSNOOP_REASON_failstop_age, now, none);
+  } else if (custody && custody->range_count && silent >= config_.idle_s) {
+    custody->range_count = 0;
+    settle(flow);
+  }
+}
+
 void Engine::sweep_flows(u32 slots, u64 now) {
-  table_.expire(slots, [&](Ref, const FlowKey& key, Flow& flow) {
-    if (!idle(flow, now)) return false;
+  table_.expire(slots, [&](Ref ref, const FlowKey& key, Flow& flow) {
     Guest& guest = guests_[key.domain()];
+    unpin(ref, flow, guest, now);
+    if (!idle(flow, now)) return false;
     refund(guest, flow.reserved);
     drop_link(flow.link);
     count(guest, VSNOOP_REASON_flow_closed);
+    serve_room(guest, now);
     return true;
   });
 }
@@ -325,9 +344,12 @@ void Engine::note_link(const Scene& scene, u16& link, u32& flow_label) {
     if (known.length == s.ip_offset && known.ttl == ttl &&
         __builtin_memcmp(known.bytes, scene.frame.data, known.length) == 0)
       return;
-    drop_link(link);
   }
-  link = intern_link(scene);
+  // If there is no place for the new one, the old one still serves: frames may be owed already.
+  const u16 found = intern_link(scene);
+  if (found == no_template) return;
+  drop_link(link);
+  link = found;
 }
 
 VSNOOP_END

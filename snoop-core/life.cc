@@ -100,6 +100,7 @@ vsnoop_held* Engine::tick(u64 now) {
 // if it could not have; give up if it never will.
 void Engine::on_timer(Custody& custody, u64 now, vsnoop_held*& released) {
   Flow* flow = table_.get(custody.flow);
+  if (flow && custody.reset_fed) return close_flow(custody.flow, *flow, released);
   if (!flow || !custody.line_head) return;
   Guest& guest = guests_[custody.guest];
   const u64 since = now - custody.progress_at;
@@ -124,6 +125,8 @@ void Engine::let_ranges_go(Flow& flow, Custody& custody, Guest& guest, vsnoop_he
   for (unsigned i = 0; i < custody.range_count; ++i)
     if (custody.range[i].sacked) return;
   purge(flow, guest, released);
+  // Bytes that were in order but not promised are the peer's again, too.
+  flow.rcv_nxt = flow.early_ack;
 }
 
 // The promise cannot be kept: both sides are shown a reset.
@@ -135,7 +138,9 @@ void Engine::fail_stop(Ref ref, Flow& flow, Guest& guest, Reason reason, u64 now
   refund(guest, flow.reserved);
   flow.reserved = 0;
   flow.state = VSNOOP_FLOW_STOPPED;
+  flow.last_seen = static_cast<u16>(now / 1000000);  // the tombstone stands for a while from now
   owe(ref, flow, owed_rst_peer | owed_rst_guest, now);
+  serve_room(guest, now);
 }
 
 void Engine::quiesce(u16 id, bool on) {

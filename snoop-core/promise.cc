@@ -62,6 +62,7 @@ bool Engine::taken(const Verdict& verdict, vsnoop_held* held, u64 now) {
     if (verdict.retain) held->flags |= held_retain;
     if (verdict.flags & verdict_rst) held->flags |= held_rst;
   }
+  const Seq shown = flow.early_ack;
   if (verdict.flags & verdict_data) {
     const Seq begin(verdict.seq), end = begin + verdict.length;
     commit(flow, *custody, begin, end, verdict.retain ? held : nullptr);
@@ -90,6 +91,8 @@ bool Engine::taken(const Verdict& verdict, vsnoop_held* held, u64 now) {
     const Reason pause = may_promise(flow, guest, now);
     if (pause == VSNOOP_REASON_none || pause == VSNOOP_REASON_closing)
       promise(ref, flow, guest, now);
+    // A range that was SACKed has been reached: its end is promised whatever pauses the flow.
+    if (after(flow.early_ack, shown)) owe(ref, flow, owed_ack | owed_promise, now);
     if (guest.config.early_sack && flow.is(flow_sack) && custody->range_count &&
         after(Seq(verdict.seq), flow.rcv_nxt))
       owe(ref, flow, owed_sack, now);
@@ -105,7 +108,8 @@ u8 Engine::declined(const Verdict& verdict) {
   const Custody* custody = custody_of(*flow);
   const bool behind = custody && custody->wait_head;
   settle(*flow);
-  return verdict.action == VSNOOP_KEEP && !behind ? VSNOOP_PASS : VSNOOP_DROP;
+  const bool must_wait = behind || (verdict.flags & verdict_rst);  // P9: a reset comes last
+  return verdict.action == VSNOOP_KEEP && !must_wait ? VSNOOP_PASS : VSNOOP_DROP;
 }
 
 // --- ranges --------------------------------------------------------------------------------------
@@ -172,7 +176,11 @@ void Engine::absorb_ranges(Flow& flow, Custody& custody) {
     if (after(range.begin, flow.rcv_nxt)) break;
     flow.rcv_nxt = later(flow.rcv_nxt, range.end);
     if (range.tail) custody.line_tail = range.tail;
-    if (range.sacked) show_ack(flow, guests_[custody.guest], range.end);
+    if (!range.sacked || !after(range.end, flow.early_ack)) continue;
+    Guest& guest = guests_[custody.guest];
+    if (flow.early_ack == flow.guest_ack) custody.progress_at = clock_;
+    guest.stats.promised_bytes += bytes_between(flow.early_ack, range.end);
+    show_ack(flow, guest, range.end);
   }
   if (!gone) return;
   for (unsigned i = gone; i < custody.range_count; ++i) custody.range[i - gone] = custody.range[i];
@@ -185,15 +193,14 @@ void Engine::absorb_ranges(Flow& flow, Custody& custody) {
 void Engine::promise(Ref ref, Flow& flow, Guest& guest, u64 now) {
   const Seq limit = earlier(flow.rcv_nxt, earlier(flow.right_edge, flow.shown_edge));
   if (!after(limit, flow.early_ack)) return;
+  // What cannot be said is not promised: the guest's own ACK would be taken for covered (G4).
+  if (!owe(ref, flow, owed_ack | owed_promise, now)) return;
   if (!guest.stats.outstanding) guest.life_at = now;
-  Custody* custody = custody_of(flow);
-  if (custody && flow.early_ack == flow.guest_ack) custody->progress_at = now;
-  if (custody && custody->line_head && !custody->timer_at)
-    arm(*custody, now + guest.config.timer_ceiling_us);
+  Custody& custody = *custody_of(flow);
+  if (flow.early_ack == flow.guest_ack) custody.progress_at = now;
+  if (custody.line_head && !custody.timer_at) arm(custody, now + guest.config.timer_ceiling_us);
   guest.stats.promised_bytes += bytes_between(flow.early_ack, limit);
   show_ack(flow, guest, limit);
-  flow.set(flow_touched);
-  owe(ref, flow, owed_ack | owed_promise, now);
 }
 
 // The peer is (about to be) shown `ack`; never less than before.
@@ -203,6 +210,7 @@ void Engine::show_ack(Flow& flow, Guest& guest, Seq ack) {
   flow.shown_edge = later(flow.shown_edge, flow.early_ack);
   flow.rcv_nxt = later(flow.rcv_nxt, flow.early_ack);
   const u32 now = promise_of(flow);
+  if (now) flow.set(flow_touched);
   guest.stats.outstanding += now - old;
   guest.stats.flows_outstanding += (now != 0) - (old != 0);
 }
@@ -239,12 +247,19 @@ void Engine::refund(Guest& guest, u32 memory) {
   used_ -= memory;
 }
 
-// Bytes of memory that this flow may take in addition, now: what is free, as long as the flow then
-// has no more than `greed` times what it leaves to others, nor more than its own cap.
+// What windows may be reserved from: an eighth of a budget is left to frames within base_window,
+// for which nothing is reserved. Else a few flows with large windows leave no room for anybody's.
+constexpr u64 reservable(u64 budget, u64 used) {
+  const u64 limit = budget - budget / 8;
+  return limit > used ? limit - used : 0;
+}
+
+// Bytes of memory that this flow may reserve in addition, now: what is free, as long as the flow
+// then has no more than `greed` times what it leaves to others, nor more than its own cap.
 u32 Engine::room(const Flow& flow, const Guest& guest) const {
-  u64 free = guest.config.budget > guest.stats.used ? guest.config.budget - guest.stats.used : 0;
+  u64 free = reservable(guest.config.budget, guest.stats.used);
   if (config_.budget) {
-    const u64 rest = config_.budget > used_ ? config_.budget - used_ : 0;
+    const u64 rest = reservable(config_.budget, used_);
     if (rest < free) free = rest;
   }
   const Custody* custody = custody_of(flow);
@@ -270,17 +285,25 @@ bool Engine::affordable(const Flow& flow, const Guest& guest, u32 memory, Seq ne
   const u64 returned = flow.reserved > needed ? flow.reserved - needed : 0;
   const u64 charged = units(memory) * memory_unit;
   if (guest.stats.used - returned + charged > guest.config.budget) return false;
+  const Custody* custody = custody_of(flow);
+  const u64 own = flow.reserved + (custody ? custody->held : 0);
+  if (guest.config.flow_budget && own - returned + charged > guest.config.flow_budget) return false;
   return !config_.budget || used_ - returned + charged <= config_.budget;
+}
+
+// The right edge that needs no further reservation.
+Seq Engine::free_edge(const Flow& flow) const {
+  return later(flow.shown_edge, flow.guest_ack + base_window);
 }
 
 // The right edge that could be shown now.
 Seq Engine::grantable(const Flow& flow, const Guest& guest) const {
-  const Seq free_edge = later(flow.shown_edge, flow.guest_ack + base_window);
-  if (!after(flow.right_edge, free_edge)) return flow.right_edge;
-  const u32 wanted = bytes_between(free_edge, flow.right_edge);
+  const Seq free = free_edge(flow);
+  if (!after(flow.right_edge, free)) return flow.right_edge;
+  const u32 wanted = bytes_between(free, flow.right_edge);
   const u32 memory = room(flow, guest);
   if (memory_for(wanted, flow.cost) <= memory) return flow.right_edge;
-  return free_edge + static_cast<u32>((static_cast<u64>(memory) << 4) / flow.cost);
+  return free + static_cast<u32>((static_cast<u64>(memory) << 4) / flow.cost);
 }
 
 // Shows what is grantable, and reserves for it.
@@ -288,12 +311,12 @@ void Engine::grant(Flow& flow, Guest& guest) {
   if (flow.shown_edge == flow.right_edge) return;
   const Seq edge = grantable(flow, guest);
   if (!after(edge, flow.shown_edge)) return;
+  // Only the new part is priced: what was shown before keeps its price even if frames cost more by
+  // now, because there may be no room for the difference (I7).
+  const u32 more = memory_for(bytes_between(free_edge(flow), edge), flow.cost);
   flow.shown_edge = edge;
-  const u32 needed = reservation_needed(flow, flow.rcv_nxt, edge);
-  if (needed > flow.reserved) {
-    charge(guest, needed - flow.reserved);
-    flow.reserved = needed;
-  }
+  charge(guest, more);
+  flow.reserved += more;
 }
 
 // Gives back what rcv_nxt and guest_ack no longer need.
@@ -339,10 +362,12 @@ void Engine::serve_room(Guest& guest, u64 now) {
       settle(custody, nullptr);
       continue;
     }
-    const Seq edge = grantable(*flow, guest);
-    const bool update = worth_an_update(*flow, edge);
-    if (update) owe(ref, *flow, owed_ack | owed_update, now);
-    if (edge != flow->right_edge) want_room(ref, *flow, guest, now);  // in the queue again, last
+    const bool update = worth_an_update(*flow, grantable(*flow, guest)) &&
+                        owe(ref, *flow, owed_ack | owed_update, now);
+    // Reserved here, not when the frame is written: the next in the queue must not be promised
+    // the same room.
+    if (update) grant(*flow, guest);
+    if (flow->shown_edge != flow->right_edge) want_room(ref, *flow, guest, now);  // last in line
     settle(*flow);
     if (!update) return;
   }

@@ -38,7 +38,8 @@ Reason parse_ipv4(const vsnoop_frame& frame, Segment& segment, Span& span) {
   span = {offset + header, total ? offset + total : frame.wire};
   if (span.end > frame.wire || span.end < span.begin) return VSNOOP_REASON_malformed;
   if (load16(ip + 6) & 0x3fff) return VSNOOP_REASON_fragment;
-  if (fold(sum_bytes(ip, header)) != 0xffff) return VSNOOP_REASON_bad_checksum;
+  const u64 sum = VSNOOP_LIKELY(header == ipv4_header) ? sum_words32<5>(ip) : sum_bytes(ip, header);
+  if (fold(sum) != 0xffff) return VSNOOP_REASON_bad_checksum;
   return VSNOOP_REASON_none;
 }
 

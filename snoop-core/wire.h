@@ -46,13 +46,26 @@ inline u64 sum_bytes(const u8* p, u32 length) {
   return sum;
 }
 
+/// Of `words` 32-bit words, known when compiling: no loop.
+template <unsigned words>
+VSNOOP_ALWAYS_INLINE u64 sum_words32(const u8* p) {
+  u64 sum = 0;
+#pragma GCC unroll 16
+  for (unsigned i = 0; i < words; ++i) {
+    u32 word;
+    __builtin_memcpy(&word, p + 4 * i, 4);
+    sum += word;
+  }
+  return sum;
+}
+
 /// Folds to 16 bits, still in memory order (store with memcpy, not store16).
 inline u16 fold(u64 sum) {
-  sum = (sum & 0xffffffff) + (sum >> 32);
-  sum = (sum & 0xffffffff) + (sum >> 32);
-  sum = (sum & 0xffff) + (sum >> 16);
-  sum = (sum & 0xffff) + (sum >> 16);
-  return static_cast<u16>(sum);
+  // Halves are added to each other's mirror image: the upper half is the sum, carry included.
+  sum += sum >> 32 | sum << 32;
+  u32 half = static_cast<u32>(sum >> 32);
+  half += half >> 16 | half << 16;
+  return static_cast<u16>(half >> 16);
 }
 
 VSNOOP_END

@@ -1,0 +1,583 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+// `vsnoop replay`: reading captures, judging promises, writing captures.
+#include <pcap/pcap.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <catch2/catch.hpp>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <iostream>
+#include <iterator>
+#include <nlohmann/json.hpp>
+#include <sstream>
+
+#include "tools/replay/capture.h"
+#include "tools/replay/oracle.h"
+#include "tools/replay/pcapng.h"
+#include "tools/replay/plan.h"
+#include "tools/replay/replay.h"
+
+namespace fs = std::filesystem;
+using namespace vsnoop::replay;
+
+namespace {
+
+constexpr const char* captures = "tests/captures";  // tests run at the top of the repository
+
+class TemporaryDirectory {
+ public:
+  TemporaryDirectory() : path_(fs::temp_directory_path() / "vsnoop-test-XXXXXX") {
+    std::string name = path_.string();
+    REQUIRE(mkdtemp(name.data()));
+    path_ = name;
+  }
+  ~TemporaryDirectory() { fs::remove_all(path_); }
+  TemporaryDirectory(const TemporaryDirectory&) = delete;
+  TemporaryDirectory& operator=(const TemporaryDirectory&) = delete;
+  std::string operator/(const std::string& name) const { return (path_ / name).string(); }
+
+ private:
+  fs::path path_;
+};
+
+// The JSON report of a run, and its exit status. Messages on standard error are let be.
+nlohmann::json replay(Options options, int expected_status = 0) {
+  const TemporaryDirectory directory;
+  options.json = directory / "report.json";
+  std::ostringstream text;
+  std::streambuf* before = std::cout.rdbuf(text.rdbuf());
+  const int status = run_replay(options);
+  std::cout.rdbuf(before);
+  INFO(text.str());
+  CHECK(status == expected_status);
+  std::ifstream file(options.json);
+  return nlohmann::json::parse(file);
+}
+
+Options of(const std::string& name) {
+  Options options;
+  options.paths = {std::string(captures) + "/" + name};
+  return options;
+}
+
+std::string read_bytes(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  return {std::istreambuf_iterator<char>(file), {}};
+}
+
+void write_bytes(const std::string& path, const std::string& bytes) {
+  std::ofstream(path, std::ios::binary) << bytes;
+}
+
+// What opening and reading a capture complains about; "" if nothing.
+std::string complaint(const std::string& path) {
+  try {
+    CaptureReader reader(path);
+    CapturedFrame frame;
+    while (reader.next(frame)) continue;
+  } catch (const CaptureError& error) {
+    return error.what();
+  }
+  return {};
+}
+
+// The download once more on another link type: `header` stands in front of each IP packet.
+void convert(const std::string& path, int link, const std::string& header) {
+  pcap_t* dead = pcap_open_dead_with_tstamp_precision(link, 65535, PCAP_TSTAMP_PRECISION_NANO);
+  pcap_dumper_t* dumper = pcap_dump_open(dead, path.c_str());
+  CaptureReader reader(std::string(captures) + "/download.pcap");
+  CapturedFrame frame;
+  while (reader.next(frame)) {
+    std::string bytes = header + std::string(frame.bytes.begin() + 14, frame.bytes.end());
+    pcap_pkthdr record{};
+    record.ts.tv_sec = frame.time_ns / 1'000'000'000;
+    record.ts.tv_usec = frame.time_ns % 1'000'000'000;
+    record.caplen = record.len = static_cast<bpf_u_int32>(bytes.size());
+    pcap_dump(reinterpret_cast<u_char*>(dumper), &record,
+              reinterpret_cast<const u_char*>(bytes.data()));
+  }
+  pcap_dump_close(dumper);
+  pcap_close(dead);
+}
+
+// A connection for the oracle, just below the wrap of sequence numbers.
+class Talk {
+ public:
+  static constexpr uint32_t peer_isn = 0xfffffff0u, guest_isn = 0xffffff00u;
+
+  Talk() {
+    Segment s = peer(0, 0, syn);
+    s.seq = peer_isn;
+    s.shift = 7;
+    oracle.from_peer(s);
+    s = guest(0, 500, syn | ack_flag);
+    s.seq = guest_isn;
+    s.shift = 2;
+    oracle.from_guest(s, 0);
+    oracle.passed(s, s, 0);
+  }
+  static Segment blank() {
+    Segment s;
+    s.kind = Segment::Kind::tcp;
+    s.checksum = Checksum::good;
+    return s;
+  }
+  static Segment peer(uint32_t at, uint32_t bytes, uint8_t flags = ack_flag) {
+    Segment s = blank();
+    s.seq = peer_isn + 1 + at;
+    s.ack = guest_isn + 1;
+    s.payload = bytes;
+    s.flags = flags;
+    return s;
+  }
+  static Segment guest(uint32_t acked, uint16_t window, uint8_t flags = ack_flag) {
+    Segment s = blank();
+    s.seq = guest_isn + 1;
+    s.ack = peer_isn + 1 + acked;
+    s.window = window;
+    s.flags = flags;
+    return s;
+  }
+  void data(uint32_t at, uint32_t bytes) { oracle.from_peer(peer(at, bytes)); }
+  // vsnoop: an early ACK. The guest: its own.
+  void early(uint32_t acked, int64_t ms, uint16_t window = 0) {
+    oracle.emitted(guest(acked, window), ms * 1'000'000);
+  }
+  void acks(uint32_t acked, int64_t ms, uint16_t window = 500) {
+    const Segment s = guest(acked, window);
+    oracle.from_guest(s, ms * 1'000'000);
+  }
+  const PromiseCount& fate(Fate fate) const { return oracle.result().fates[size_t(fate)]; }
+  const PromiseCount& cause(Cause cause) const { return oracle.result().causes[size_t(cause)]; }
+
+  std::vector<std::string> violations;
+  Oracle oracle{[this](const std::string& text) { violations.push_back(text); }};
+};
+
+}  // namespace
+
+TEST_CASE("oracle: a promise that the guest acknowledges later is kept", "[replay]") {
+  Talk talk;
+  talk.acks(0, 1);
+  talk.data(0, 100);
+  talk.early(100, 2, 475);
+  talk.data(100, 100);
+  talk.early(200, 3, 450);
+  talk.acks(150, 10, 463);
+  talk.acks(200, 22, 450);
+  talk.oracle.finish(false);
+  CHECK(talk.violations.empty());
+  CHECK(talk.fate(Fate::kept).early_acks == 2);
+  CHECK(talk.fate(Fate::kept).bytes == 200);
+  CHECK(talk.oracle.result().saved_ns == std::vector<int64_t>{8'000'000, 19'000'000});
+}
+
+TEST_CASE("oracle: a promise is open when the capture ends before the guest speaks", "[replay]") {
+  Talk talk;
+  talk.acks(0, 1);
+  talk.data(0, 100);
+  talk.early(100, 2, 475);
+  talk.acks(60, 3);
+  talk.oracle.finish(false);
+  CHECK(talk.fate(Fate::kept).bytes == 60);
+  CHECK(talk.fate(Fate::kept).early_acks == 0);
+  CHECK(talk.fate(Fate::open).early_acks == 1);
+  CHECK(talk.cause(Cause::capture_ends).bytes == 40);
+}
+
+TEST_CASE("oracle: a reset by the guest breaks what was promised", "[replay]") {
+  Talk talk;
+  talk.acks(0, 1);
+  talk.data(0, 100);
+  talk.early(100, 2, 475);
+  talk.oracle.from_guest(Talk::guest(40, 0, rst | ack_flag), 3'000'000);
+  talk.oracle.finish(false);
+  CHECK(talk.fate(Fate::kept).bytes == 40);
+  CHECK(talk.fate(Fate::broken).early_acks == 1);
+  CHECK(talk.cause(Cause::guest_reset).bytes == 60);
+}
+
+TEST_CASE("oracle: a reset by the peer leaves a promise open", "[replay]") {
+  Talk talk;
+  talk.acks(0, 1);
+  talk.data(0, 100);
+  talk.early(100, 2, 475);
+  talk.oracle.from_peer(Talk::peer(100, 0, rst));
+  talk.oracle.finish(false);
+  CHECK(talk.cause(Cause::peer_reset).bytes == 100);
+}
+
+TEST_CASE("oracle: a tuple used anew breaks a promise only if the guest has spoken since",
+          "[replay]") {
+  const bool spoke = GENERATE(false, true);
+  Talk talk;
+  talk.acks(0, 1);
+  talk.data(0, 100);
+  talk.early(100, 2, 475);
+  if (spoke) talk.acks(0, 3);
+  talk.oracle.finish(true);
+  CHECK(talk.fate(Fate::broken).early_acks == (spoke ? 1 : 0));
+  CHECK(talk.fate(Fate::open).early_acks == (spoke ? 0 : 1));
+}
+
+TEST_CASE("oracle: three repetitions answered with less break a promise, two do not", "[replay]") {
+  const int times = GENERATE(2, 3);
+  Talk talk;
+  talk.acks(0, 1);
+  talk.data(0, 100);
+  talk.early(100, 2, 475);
+  for (int i = 0; i < times; i++) {
+    talk.data(0, 100);
+    talk.acks(0, 10 + i);
+    talk.acks(0, 20 + i);  // an answer counts once
+  }
+  talk.oracle.finish(false);
+  CHECK(talk.fate(Fate::broken).early_acks == (times == 3 ? 1 : 0));
+  CHECK(talk.fate(Fate::open).early_acks == (times == 3 ? 0 : 1));
+}
+
+TEST_CASE("oracle: finds what no early ACK may do", "[replay]") {
+  Talk talk;
+  talk.acks(0, 1, 500);  // shift 2: edge at 2000
+  talk.data(0, 1900);
+  SECTION("acknowledge what is missing") {
+    talk.data(1950, 10);
+    talk.early(1960, 2, 10);
+    REQUIRE(talk.violations.size() == 1);
+    CHECK(talk.violations[0].find("I1") == 0);
+  }
+  SECTION("acknowledge beyond the window") {
+    talk.data(1900, 200);
+    talk.early(2100, 2);
+    REQUIRE(talk.violations.size() == 2);  // its edge is beyond as well
+    CHECK(talk.violations[1].find("I2: early ACK") == 0);
+  }
+  SECTION("show more window than the guest does") {
+    talk.early(1900, 2, 26);
+    REQUIRE(talk.violations.size() == 1);
+    CHECK(talk.violations[0].find("I2: shows") == 0);
+  }
+  SECTION("step back") {
+    talk.early(1900, 2, 25);
+    talk.early(1800, 3, 50);
+    REQUIRE(talk.violations.size() == 1);
+    CHECK(talk.violations[0].find("I4: ACK") == 0);
+  }
+  SECTION("move the right edge left") {
+    talk.early(1900, 2, 25);
+    talk.early(1900, 3, 23);
+    REQUIRE(talk.violations.size() == 1);
+    CHECK(talk.violations[0].find("I4: right edge") == 0);
+  }
+  SECTION("promise after the guest's FIN") {
+    talk.oracle.from_guest(Talk::guest(0, 500, fin | ack_flag), 1);
+    talk.early(1900, 2, 25);
+    REQUIRE(talk.violations.size() == 1);
+    CHECK(talk.violations[0].find("G8") == 0);
+  }
+  SECTION("let the guest contradict it") {
+    talk.early(1900, 2, 25);
+    const Segment own = Talk::guest(0, 500);
+    talk.oracle.passed(own, own, 3);
+    REQUIRE(talk.violations.size() == 1);
+    CHECK(talk.violations[0].find("I4") == 0);
+  }
+  SECTION("swallow an ACK that the peer needs, or a segment that is no pure ACK") {
+    talk.acks(1900, 2);
+    talk.oracle.dropped(Talk::guest(1900, 500));
+    talk.oracle.dropped(Talk::guest(0, 500, fin | ack_flag));
+    CHECK(talk.violations.size() == 2);
+  }
+  SECTION("but nothing is wrong with a true one") {
+    talk.early(1900, 2, 25);
+    talk.oracle.dropped(Talk::guest(1900, 500));
+    CHECK(talk.violations.empty());
+  }
+}
+
+TEST_CASE("oracle: no violation once the guest got what vsnoop would have kept from it",
+          "[replay]") {
+  Talk talk;
+  talk.acks(0, 1);
+  talk.data(0, 100);
+  talk.oracle.withheld(Talk::peer(0, 100));
+  SECTION("the peer sent it again before") { talk.data(0, 100); }
+  talk.acks(100, 2);
+  talk.early(50, 3);
+  CHECK(talk.oracle.diverged() == talk.violations.empty());
+}
+
+TEST_CASE("replay: the project's own captures", "[replay]") {
+  SECTION("a guest that is away: all promises kept, most of them much earlier") {
+    const auto report = replay(of("download.pcap"));
+    const auto& file = report["files"][0];
+    CHECK(file["promises"]["kept"]["bytes"] == file["data_bytes"]);
+    CHECK(file["promises"]["open"]["bytes"] == 0);
+    CHECK(file["violation_count"] == 0);
+    CHECK(file["time_saved_us"]["max"] > 10'000);
+    CHECK(file["guest_acks_dropped"] > 0);
+    CHECK(file["guests"][0]["address"] == "10.7.0.2");
+  }
+  SECTION("unfilled checksums of an offloading host count as right") {
+    const auto report = replay(of("offload.pcap"));
+    CHECK(report["files"][0]["unfilled_checksums_of"].size() == 2);
+    CHECK(report["totals"]["promises"]["kept"]["bytes"] == 12 * 1024);
+  }
+  SECTION("headers only: refused in so many words, unless assumed") {
+    Options options = of("headers.pcap");
+    const auto refused = replay(options);
+    CHECK(refused["totals"]["early_acks"] == 0);
+    CHECK(refused["totals"]["unverified_checksums"] == refused["totals"]["data_segments"]);
+    options.assume_checksums = true;
+    const auto assumed = replay(options);
+    CHECK(assumed["totals"]["promises"]["kept"]["bytes"] == 48 * 1024);
+    CHECK(assumed["totals"]["unverified_checksums"] == 0);
+  }
+  SECTION("IPv6 in a VLAN, pcapng") {
+    const auto report = replay(of("vlan6.pcapng"));
+    CHECK(report["totals"]["promises"]["kept"]["bytes"] == 8 * 1024);
+    CHECK(report["files"][0]["flows"][0]["guest"] == "[fd07::2]:80");
+  }
+  SECTION("frames lost behind the driver domain: kept, and the peer need not know") {
+    const auto report = replay(of("loss.pcap"));
+    CHECK(report["totals"]["promises"]["kept"]["bytes"] == 16 * 1024);
+    CHECK(report["totals"]["violation_count"] == 0);
+    CHECK(report["totals"]["other_acks_sent"] > 0);
+  }
+  SECTION("a guest that resets breaks what it had not acknowledged") {
+    const auto report = replay(of("reset.pcap"), status_broken);
+    const auto& causes = report["totals"]["not_kept_because"];
+    CHECK(causes["guest reset the connection"]["bytes"] ==
+          report["totals"]["promises"]["broken"]["bytes"]);
+    CHECK(report["totals"]["promises"]["broken"]["early_acks"] > 0);
+  }
+  SECTION("a window that closes") {
+    Options options = of("window.pcap");
+    options.assume_checksums = true;
+    const auto report = replay(options);
+    CHECK(report["totals"]["promises"]["kept"]["early_acks"] > 0);
+    CHECK(report["totals"]["promises"]["broken"]["early_acks"] == 0);
+  }
+}
+
+TEST_CASE("replay: who is the guest can be said", "[replay]") {
+  Options options = of("download.pcap");
+  options.guests = {parse_prefix("10.7.0.1/32")};
+  const auto reversed = replay(options);
+  CHECK(reversed["totals"]["data_bytes"] == 6);  // "thanks"
+  options.guests = {parse_prefix("192.0.2.0/24")};
+  const auto nobody = replay(options);
+  CHECK(nobody["files"][0]["guests"].empty());
+  CHECK(nobody["files"][0]["segments_without_guest"] == nobody["files"][0]["tcp_segments"]);
+  CHECK_THROWS_AS(parse_prefix("10.0.0.1/33"), std::invalid_argument);
+  CHECK_THROWS_AS(parse_prefix("ten"), std::invalid_argument);
+  CHECK(parse_prefix("fd00::/8").holds(parse_prefix("fd07::2").address));
+  CHECK_FALSE(parse_prefix("10.7.0.0/31").holds(parse_prefix("10.7.0.2").address));
+}
+
+TEST_CASE("replay: other link types give the same promises", "[replay]") {
+  const TemporaryDirectory directory;
+  const auto [link, header] = GENERATE(
+      std::pair(DLT_RAW, std::string()), std::pair(DLT_IPV4, std::string()),
+      std::pair(DLT_LINUX_SLL, std::string("\0\0\0\1\0\6\2\0\0\0\0\1\0\0\x08\0", 16)),
+      std::pair(DLT_LINUX_SLL2, std::string("\x08\0\0\0\0\0\0\1\0\1\0\6\2\0\0\0\0\1\0\0", 20)),
+      std::pair(DLT_FDDI, std::string("\x50\2\0\0\0\0\1\2\0\0\0\0\2\xaa\xaa\3\0\0\0\x08\0", 21)));
+  CAPTURE(link);
+  convert(directory / "other.pcap", link, header);
+  Options options;
+  options.paths = {directory / "other.pcap"};
+  auto report = replay(options)["totals"];
+  CHECK(report == replay(of("download.pcap"))["totals"]);
+}
+
+TEST_CASE("replay: policies and the guest's processor", "[replay]") {
+  Options options = of("download.pcap");
+  const auto plain = replay(options)["totals"];
+  SECTION("off promises nothing") {
+    options.policy = VSNOOP_POLICY_OFF;
+    CHECK(replay(options)["totals"]["early_acks"] == 0);
+  }
+  SECTION("a ring of two slots holds less than all") {
+    options.policy = VSNOOP_POLICY_RING;
+    options.vcpu = parse_vcpu("1ms/0.01");
+    const auto all = replay(options)["totals"];
+    options.ring = 2;
+    const auto two = replay(options)["totals"];
+    CHECK(two["early_acks"] < all["early_acks"]);
+  }
+  SECTION("a guest that runs less often gains more") {
+    options.vcpu = parse_vcpu("5ms/0.05");
+    const auto rare = replay(options)["totals"];
+    CHECK(rare["promises"]["kept"]["bytes"] == plain["promises"]["kept"]["bytes"]);
+    CHECK(rare["time_saved_us"]["p90"] > plain["time_saved_us"]["p90"]);
+  }
+  SECTION("a guest that always runs is the capture") {
+    options.vcpu = parse_vcpu("30ms/1");
+    CHECK(replay(options)["totals"] == plain);
+  }
+  for (const char* text : {"", "30ms", "30/0.3", "30ms/0", "30ms/1.5", "0ms/0.5", "30ms/0.3x"}) {
+    CAPTURE(text);
+    CHECK_THROWS_AS(parse_vcpu(text), std::invalid_argument);
+  }
+}
+
+TEST_CASE("replay: damaged files are named with their offset, the rest is reported", "[replay]") {
+  const TemporaryDirectory directory;
+  const std::string good = read_bytes(std::string(captures) + "/download.pcap");
+  const std::string path = directory / "bad.pcap";
+  SECTION("cut within a frame: what came before counts") {
+    write_bytes(path, good.substr(0, good.size() - 10));
+    CHECK(complaint(path).find(path + ": byte ") == 0);
+    CHECK(complaint(path).find("cannot be read") != std::string::npos);
+    Options options;
+    options.paths = {path, std::string(captures) + "/vlan6.pcapng"};
+    const auto report = replay(options, status_unreadable);
+    REQUIRE(report["files"].size() == 2);
+    CHECK(report["files"][0]["error"].get<std::string>() == complaint(path));
+    CHECK(report["files"][0]["promises"]["kept"]["bytes"] > 10'000);
+    CHECK(report["files"][1]["promises"]["kept"]["bytes"] == 8 * 1024);
+  }
+  SECTION("offset is that of the damaged record") {
+    write_bytes(path, good.substr(0, 24 + 16 + 74 + 16 + 5));
+    CHECK(complaint(path).find(path + ": byte 114: frame 2 ") == 0);
+  }
+  SECTION("no capture") {
+    write_bytes(path, "GIF89a, or so it says, and some more bytes to be read");
+    CHECK(complaint(path).find(path + ": byte ") == 0);
+    CHECK(complaint(path).find("not a capture") != std::string::npos);
+  }
+  SECTION("empty") {
+    write_bytes(path, "");
+    CHECK(complaint(path).find(path + ": byte 0: not a capture") == 0);
+  }
+  SECTION("unknown link type") {
+    std::string radio = good;
+    radio[20] = 105;  // IEEE 802.11
+    write_bytes(path, radio);
+    CHECK(complaint(path).find(path + ": byte 24: link type '802.11'") == 0);
+  }
+  SECTION("not there") {
+    CHECK(complaint(directory / "none").find("cannot be opened: No such file") !=
+          std::string::npos);
+  }
+  SECTION("bytes changed at random never do more harm than that") {
+    uint32_t random = 1;
+    for (int round = 0; round < 200; round++) {
+      std::string bytes = good;
+      for (int i = 0; i < 20; i++) {
+        random = random * 1664525 + 1013904223;
+        bytes[24 + (random >> 8) % (bytes.size() - 24)] = static_cast<char>(random >> 3);
+      }
+      write_bytes(path, bytes);
+      Options options;
+      options.paths = {path};
+      options.json = directory / "report.json";
+      std::ostringstream text;
+      std::streambuf* before = std::cout.rdbuf(text.rdbuf());
+      const int status = run_replay(options);
+      std::cout.rdbuf(before);
+      INFO(round << ": " << text.str());
+      CHECK(status != status_violation);
+    }
+  }
+}
+
+TEST_CASE("replay: directories are searched, their other files let be", "[replay]") {
+  const TemporaryDirectory directory;
+  fs::create_directories(directory / "a/b");
+  fs::copy(std::string(captures) + "/download.pcap", directory / "a/b/one.cap");
+  write_bytes(directory / "a/notes.txt", "no capture");
+  Options options;
+  options.paths = {directory / "a"};
+  CHECK(replay(options)["files"].size() == 1);
+  write_bytes(directory / "a/broken.pcap", "no capture");
+  CHECK(replay(options, status_unreadable)["files"].size() == 1);
+  options.pcapng = directory / "out.pcapng";
+  CHECK_THROWS_WITH(run_replay(options), Catch::Contains("exactly one capture; there are 2"));
+}
+
+TEST_CASE("replay: -w inserts the early ACKs and leaves the capture as it was", "[replay]") {
+  const TemporaryDirectory directory;
+  Options options = of("download.pcap");
+  options.pcapng = directory / "out.pcapng";
+  const auto report = replay(options)["totals"];
+  CaptureReader before(options.paths[0]), after(options.pcapng);
+  CapturedFrame original, written;
+  size_t inserted = 0;
+  int64_t last = 0;
+  bool more = before.next(original);
+  while (after.next(written)) {
+    CHECK(written.time_ns >= last);
+    last = written.time_ns;
+    if (more && written.bytes == original.bytes && written.time_ns == original.time_ns) {
+      CHECK(written.wire == original.wire);
+      more = before.next(original);
+      continue;
+    }
+    inserted++;
+    const Segment segment = parse_segment(written.bytes, written.wire);
+    CHECK(segment.checksum == Checksum::good);
+    CHECK(to_text(segment.source) == "10.7.0.2");
+  }
+  CHECK_FALSE(more);
+  CHECK(inserted == report["early_acks"].get<size_t>() + report["other_acks_sent"].get<size_t>());
+  if (std::system("command -v tshark >/dev/null 2>&1") != 0) {
+    WARN("tshark is not there: its view of the file is not checked");
+    return;
+  }
+  const std::string text = directory / "tshark.txt";
+  const std::string command =
+      "tshark -r '" + options.pcapng + "' -o tcp.check_checksum:TRUE -o ip.check_checksum:TRUE " +
+      "-Y 'frame.comment contains \"early ACK\" && tcp.checksum.status == 1 && " +
+      "ip.checksum.status == 1' >'" + text + "' 2>/dev/null";
+  REQUIRE(std::system(command.c_str()) == 0);
+  const std::string seen = read_bytes(text);
+  CHECK(static_cast<uint64_t>(std::count(seen.begin(), seen.end(), '\n')) ==
+        report["early_acks"].get<uint64_t>());
+}
+
+TEST_CASE("replay: the decision log of a replay is reproduced", "[replay]") {
+  const TemporaryDirectory directory;
+  Options options = of("loss.pcap");
+  options.vcpu = parse_vcpu("5ms/0.3");
+  options.write_log = directory / "decisions.log";
+  replay(options);
+  CHECK(fs::file_size(options.write_log) > 1000);
+  CHECK(replay_log(options.write_log) == status_fine);
+}
+
+TEST_CASE("replay: --plot draws a picture or says what it needs", "[replay]") {
+  const TemporaryDirectory directory;
+  Options options = of("download.pcap");
+  options.plot = directory / "out.svg";
+  if (std::system("command -v gnuplot >/dev/null 2>&1") != 0) {
+    CHECK_THROWS_WITH(run_replay(options), Catch::Contains("gnuplot-nox"));
+    return;
+  }
+  replay(options);
+  const std::string svg = read_bytes(options.plot);
+  CHECK(svg.find("<svg") != std::string::npos);
+  CHECK(svg.find("10.7.0.1:") != std::string::npos);
+  CHECK(svg.find("early ACK") != std::string::npos);
+  options.plot_flow = 2;
+  CHECK_THROWS_WITH(replay(options), Catch::Contains("--flow 2"));
+}
+
+TEST_CASE("replay: a collection of captures breaks no promise and no rule", "[replay]") {
+  const char* named = std::getenv("VSNOOP_PCAPS");
+  const std::string directory = named ? named : "../shared/pcaps";
+  if (!fs::is_directory(directory)) {
+    std::cout << "SKIPPED: no captures in " << directory << " (VSNOOP_PCAPS names another)\n";
+    return;
+  }
+  Options options;
+  options.paths = {directory};
+  options.assume_checksums = GENERATE(false, true);
+  const auto report = replay(options);
+  CHECK(report["files"].size() > 1);
+  CHECK(report["totals"]["violation_count"] == 0);
+  CHECK(report["totals"]["promises"]["broken"]["early_acks"] == 0);
+  CHECK(report["totals"]["promises"]["kept"]["early_acks"] > 20'000);
+}

@@ -1,0 +1,390 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+//
+// `vsnoop live`: options, the life of the process, counters.
+#include <fmt/format.h>
+#include <signal.h>
+#include <sys/random.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <fstream>
+#include <iostream>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "tools/commands.h"
+#include "tools/live/bridge.h"
+#include "tools/live/fault.h"
+#include "tools/live/interface.h"
+#include "tools/live/port.h"
+#include "tools/live/units.h"
+
+namespace vsnoop::live {
+namespace {
+
+constexpr int kPromisesBroken = 3;
+constexpr uint32_t kQueueBytes = 16u << 20;  // long frames that may wait in a port
+
+// As they stand on the command line.
+struct Options {
+  std::string peer, guest;
+  std::string policy = "hold", engage = "always", kind = "busy";
+  bool early_sack = false;
+  uint32_t ring = 256, flows = 65536, vcpus = 1;
+  std::string hold = "8Mi", total = "64Mi", rate, slice = "30ms", linger = "0us";
+  std::string stats, json, log;
+  std::vector<std::string> faults;
+  std::string liveness = "2s", drain_timeout = "10s", grace = "5s";
+  uint64_t phase = 0;
+};
+
+uint32_t microseconds(const std::string& text) {
+  return static_cast<uint32_t>(std::min<uint64_t>(parse_duration(text) / kMicrosecond, UINT32_MAX));
+}
+
+uint32_t size32(const std::string& option, const std::string& text) {
+  const uint64_t bytes = parse_size(text);
+  if (bytes < 65536 || bytes > UINT32_MAX)
+    throw std::runtime_error(fmt::format("{} {}: must be between 64Ki and 4Gi", option, text));
+  return static_cast<uint32_t>(bytes);
+}
+
+BridgeConfig configuration(const Options& options) {
+  BridgeConfig config;
+  vsnoop_guest_defaults(&config.guest);
+  config.guest.policy = options.policy == "off"    ? VSNOOP_POLICY_OFF
+                        : options.policy == "ring" ? VSNOOP_POLICY_RING
+                                                   : VSNOOP_POLICY_HOLD;
+  config.guest.engage = options.engage == "auto" ? VSNOOP_ENGAGE_AUTO : VSNOOP_ENGAGE_ALWAYS;
+  config.guest.early_sack = options.early_sack;
+  config.guest.budget = options.policy == "ring" ? options.ring * GuestRing<int>::kSlotBytes
+                                                 : size32("--hold", options.hold);
+  config.guest.liveness_us = microseconds(options.liveness);
+  vsnoop_defaults(&config.engine);
+  config.engine.flows = options.flows;
+  config.engine.budget = size32("--total", options.total);
+  if (getrandom(config.engine.seed, sizeof config.engine.seed, 0) < 0)
+    throw std::runtime_error(fmt::format("no random numbers: {}", std::strerror(errno)));
+  config.ring_slots = options.ring;
+  config.rate = options.rate.empty() ? 0 : parse_rate(options.rate);
+  config.link_queue = 4u << 20;
+  config.grace = parse_duration(options.grace);
+  config.drain_timeout = parse_duration(options.drain_timeout);
+  config.vcpu.vcpus = options.vcpus;
+  config.vcpu.slice = parse_duration(options.slice);
+  if (config.vcpu.vcpus > 1 && config.vcpu.slice == 0)
+    throw std::runtime_error("--slice must be longer than 0");
+  config.vcpu.io = options.kind == "io";
+  config.vcpu.linger = parse_duration(options.linger);
+  config.vcpu.phase = options.phase;
+  return config;
+}
+
+// A file that records are appended to; checked when it is closed, as a full disk shows late.
+class LogFile {
+ public:
+  explicit LogFile(const std::string& path) : path_(path), file_(std::fopen(path.c_str(), "wb")) {
+    if (!file_) throw std::runtime_error(fmt::format("--log {}: {}", path, std::strerror(errno)));
+    std::setvbuf(file_, nullptr, _IOFBF, 1 << 20);
+  }
+  ~LogFile() {
+    if (std::ferror(file_) | std::fclose(file_))
+      fmt::print(stderr, "vsnoop live: --log {} is incomplete: {}\n", path_, std::strerror(errno));
+  }
+  LogFile(const LogFile&) = delete;
+  LogFile& operator=(const LogFile&) = delete;
+  static void write(void* self, const uint8_t* bytes, uint32_t length) {
+    std::fwrite(bytes, 1, length, static_cast<LogFile*>(self)->file_);
+  }
+
+ private:
+  std::string path_;
+  std::FILE* file_;
+};
+
+// SIGTERM and SIGINT as something to poll.
+class StopSignal {
+ public:
+  StopSignal() {
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    sigprocmask(SIG_BLOCK, &set, nullptr);
+    descriptor_ = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
+    if (descriptor_ < 0) throw std::runtime_error(fmt::format("signalfd: {}", std::strerror(errno)));
+  }
+  ~StopSignal() { close(descriptor_); }
+  StopSignal(const StopSignal&) = delete;
+  StopSignal& operator=(const StopSignal&) = delete;
+  int descriptor() const { return descriptor_; }
+  bool arrived() {
+    signalfd_siginfo info;
+    return read(descriptor_, &info, sizeof info) > 0;
+  }
+
+ private:
+  int descriptor_;
+};
+
+void check_interface(const std::string& option, const std::string& name) {
+  const InterfaceState state = interface_state(name);
+  if (!state.index)
+    throw std::runtime_error(fmt::format("{} {}: there is no such interface here (see: ip link)", option, name));
+  if (!state.up)
+    throw std::runtime_error(fmt::format("{} {}: is down (ip link set {} up)", option, name, name));
+  const InterfaceDoubts doubts = interface_doubts(name);
+  for (const std::string& address : doubts.addresses)
+    fmt::print(stderr,
+               "vsnoop live: warning: {} has the address {}: this host's own stack answers too; "
+               "remove it or put {} into a namespace of its own\n",
+               name, address, name);
+  if (doubts.lro)
+    fmt::print(stderr, "vsnoop live: warning: LRO of {} merges frames for good (ethtool -K {} lro off)\n",
+               name, name);
+  if (doubts.slave)
+    fmt::print(stderr, "vsnoop live: warning: {} belongs to a bridge or bond, which forwards the same frames\n",
+               name);
+}
+
+std::unique_ptr<PortInterface> open_port(const Options& options, bool at_guest, FramePool& pool,
+                                         std::vector<FaultyPort*>& faulty) {
+  std::unique_ptr<PortInterface> port =
+      std::make_unique<Port>(at_guest ? options.guest : options.peer, pool, kQueueBytes);
+  for (const std::string& text : options.faults) {
+    const FaultSpec spec = parse_fault(text);
+    if (spec.at_guest != at_guest) continue;
+    auto wrapped = std::make_unique<FaultyPort>(std::move(port), pool, spec);
+    faulty.push_back(wrapped.get());
+    port = std::move(wrapped);
+  }
+  return port;
+}
+
+struct Session {
+  const Options& options;
+  const Bridge& bridge;
+  PortInterface& peer;
+  PortInterface& guest;
+  const std::vector<FaultyPort*>& faulty;
+  uint64_t started;
+};
+
+nlohmann::ordered_json report(const Session& session, uint64_t now, uint64_t broken) {
+  const BridgeCounts& counts = session.bridge.counts();
+  const auto traffic = [](const Traffic& t) {
+    return nlohmann::ordered_json{{"frames", t.frames}, {"bytes", t.bytes}};
+  };
+  const PortLosses peer = session.peer.losses(), guest = session.guest.losses();
+  nlohmann::ordered_json json = {
+      {"seconds", static_cast<double>(now - session.started) / kSecond},
+      {"policy", session.options.policy},
+      {"vcpus", session.options.vcpus},
+      {"guest_ran_seconds", static_cast<double>(session.bridge.vcpu_ran(now)) / kSecond},
+      {"from_peer", traffic(counts.from_peer)},
+      {"to_guest", traffic(counts.to_guest)},
+      {"from_guest", traffic(counts.from_guest)},
+      {"to_peer", traffic(counts.to_peer)},
+      {"emitted", counts.emitted},
+      {"dropped",
+       {{"ring_full", counts.ring_full},
+        {"guest_down", counts.guest_down},
+        {"peer_down", counts.peer_down},
+        {"send_failed", counts.send_failed},
+        {"no_buffer", counts.no_buffer},
+        {"by_the_rules_from_peer", counts.engine_from_peer},
+        {"by_the_rules_from_guest", counts.engine_from_guest},
+        {"peer_port_overrun", peer.overrun},
+        {"guest_port_overrun", guest.overrun},
+        {"oversized", peer.oversized + guest.oversized}}},
+      {"ring_peak_slots", session.bridge.ring_peak()},
+      {"link_queue_peak_bytes", counts.peak_queue},
+      {"guest_lost", counts.guest_lost},
+      {"broken_promise_bytes", broken}};
+  if (!session.faulty.empty()) {
+    FaultCounts sum;
+    for (const FaultyPort* port : session.faulty) {
+      sum.lost += port->counts().lost;
+      sum.repeated += port->counts().repeated;
+      sum.held += port->counts().held;
+      sum.corrupted += port->counts().corrupted;
+    }
+    json["faults"] = {{"lost", sum.lost}, {"repeated", sum.repeated}, {"held", sum.held}, {"corrupted", sum.corrupted}};
+  }
+  if (const auto* stats = session.bridge.engine_stats()) {
+    nlohmann::ordered_json reasons = nlohmann::ordered_json::object();
+    for (unsigned i = 0; i < VSNOOP_REASONS; ++i)
+      if (stats->reasons[i]) reasons[vsnoop_reason_name(static_cast<uint8_t>(i))] = stats->reasons[i];
+    json["engine"] = {
+        {"early_acks", stats->early_acks},
+        {"promised_bytes", stats->promised_bytes},
+        {"outstanding_bytes", stats->outstanding},
+        {"redelivered_frames", stats->redelivered_frames},
+        {"guest_acks_dropped", stats->acks_dropped},
+        {"guest_segments_rebased", stats->acks_edited},
+        {"latency_samples", stats->latency_samples},
+        {"latency_mean_us", stats->latency_samples ? static_cast<double>(stats->latency_us_sum) /
+                                                         static_cast<double>(stats->latency_samples)
+                                                   : 0.0},
+        {"peak_held_bytes", stats->peak_held},
+        {"flows", session.bridge.flows()},
+        {"reasons", reasons}};
+  }
+  return json;
+}
+
+// One line an interval: what moved since the last.
+class StatsLine {
+ public:
+  void print(const Session& session, double seconds) {
+    const BridgeCounts& counts = session.bridge.counts();
+    const auto* stats = session.bridge.engine_stats();
+    const uint64_t early = stats ? stats->early_acks : 0;
+    fmt::print(stderr,
+               "in {:7.1f} Mb/s  out {:7.1f} Mb/s  early ACKs {:7.0f}/s  outstanding {:8}  held {:8}  "
+               "ring {:4}  again {:5}  ring drops {}\n",
+               static_cast<double>(counts.from_peer.bytes - in_) * 8e-6 / seconds,
+               static_cast<double>(counts.to_peer.bytes - out_) * 8e-6 / seconds,
+               static_cast<double>(early - early_) / seconds, stats ? stats->outstanding : 0,
+               stats ? stats->held : 0, session.bridge.ring_used(), stats ? stats->redelivered_frames : 0,
+               counts.ring_full);
+    in_ = counts.from_peer.bytes;
+    out_ = counts.to_peer.bytes;
+    early_ = early;
+  }
+
+ private:
+  uint64_t in_ = 0, out_ = 0, early_ = 0;
+};
+
+// Forwards until told to stop, then until the promises have drained. Returns the bytes of those
+// that had to be broken.
+uint64_t forward(Bridge& bridge, const Session& session, const BridgeConfig& config, StopSignal& stop) {
+  const uint64_t interval =
+      session.options.stats.empty() ? 0 : parse_duration(session.options.stats);
+  StatsLine line;
+  uint64_t stats_at = interval ? session.started + interval : kNever;
+  uint64_t give_up_at = kNever;
+  bool stopping = false, at_once = false;
+  for (unsigned turns = 0;; ++turns) {
+    uint64_t now = now_ns();
+    if (now >= stats_at) {
+      line.print(session, static_cast<double>(interval) / kSecond);
+      stats_at = now + interval;
+    }
+    const bool busy = bridge.turn(now);
+    if ((!busy || turns % 64 == 0) && stop.arrived()) {
+      at_once = stopping;
+      if (!stopping) {
+        stopping = true;
+        give_up_at = now + config.drain_timeout;
+        bridge.quiesce(now);
+        fmt::print(stderr, "vsnoop live: stopping; {} promised bytes to drain\n", bridge.outstanding());
+      }
+    }
+    if (stopping && (bridge.outstanding() == 0 || at_once || now >= give_up_at)) break;
+    if (!busy) bridge.wait(std::min(stats_at, give_up_at), stop.descriptor());
+  }
+  return bridge.finish(now_ns());
+}
+
+void write_json(const std::string& path, const nlohmann::ordered_json& json) {
+  if (path == "-") {
+    std::cout << json.dump(2) << std::endl;
+    return;
+  }
+  std::ofstream file(path);
+  file << json.dump(2) << '\n';
+  file.close();
+  if (!file) throw std::runtime_error(fmt::format("--json {}: {}", path, std::strerror(errno)));
+}
+
+int run(const Options& options) {
+  if (options.peer == options.guest) throw std::runtime_error("--peer-if and --guest-if name the same interface");
+  BridgeConfig config = configuration(options);
+  check_interface("--peer-if", options.peer);
+  check_interface("--guest-if", options.guest);
+  if (interface_state(options.peer).mtu != interface_state(options.guest).mtu)
+    fmt::print(stderr, "vsnoop live: warning: the MTUs of {} and {} differ; frames too long are lost\n",
+               options.peer, options.guest);
+  std::unique_ptr<LogFile> log;
+  if (!options.log.empty()) {
+    log = std::make_unique<LogFile>(options.log);
+    config.engine.log = &LogFile::write;
+    config.engine.log_context = log.get();
+  }
+
+  StopSignal stop;
+  FramePool pool;
+  std::vector<FaultyPort*> faulty;
+  const auto peer = open_port(options, false, pool, faulty);
+  const auto guest = open_port(options, true, pool, faulty);
+  const uint64_t started = now_ns();
+  Bridge bridge(config, *peer, *guest, pool, started);
+  const Session session{options, bridge, *peer, *guest, faulty, started};
+  fmt::print(stderr, "vsnoop live: ready ({} <-> {}, policy {})\n", options.peer, options.guest, options.policy);
+  std::fflush(stderr);
+
+  const uint64_t broken = forward(bridge, session, config, stop);
+  if (broken)
+    fmt::print(stderr, "vsnoop live: {} promised bytes were not confirmed in time; their connections were reset\n",
+               broken);
+  if (!options.json.empty()) write_json(options.json, report(session, now_ns(), broken));
+  return broken ? kPromisesBroken : 0;
+}
+
+}  // namespace
+}  // namespace vsnoop::live
+
+namespace vsnoop {
+
+void add_live_command(CLI::App& app) {
+  CLI::App& command = *app.add_subcommand(
+      "live", "bridge two interfaces and acknowledge TCP data on behalf of the guest behind one");
+  auto options = std::make_shared<live::Options>();
+  command.add_option("--peer-if", options->peer, "interface towards the network")->required();
+  command.add_option("--guest-if", options->guest, "interface towards the guest")->required();
+  command.add_option("--policy", options->policy, "off, ring (acknowledge what is in the ring) or hold")
+      ->check(CLI::IsMember({"off", "ring", "hold"}))->capture_default_str();
+  command.add_option("--engage", options->engage, "always, or auto: only for guests that are slow")
+      ->check(CLI::IsMember({"always", "auto"}))->capture_default_str();
+  command.add_flag("--early-sack", options->early_sack, "SACK on the guest's behalf, too");
+  command.add_option("--ring", options->ring, "slots of the guest's ring (4096 bytes each)")
+      ->check(CLI::Range(16u, 65536u))->capture_default_str();
+  command.add_option("--hold", options->hold, "memory for held frames and reserved window")->capture_default_str();
+  command.add_option("--total", options->total, "most memory for held frames in all")->capture_default_str();
+  command.add_option("--flows", options->flows, "most connections tracked")
+      ->check(CLI::Range(1u, 1u << 22))->capture_default_str();
+  command.add_option("--rate", options->rate, "rate of the peer's link each way, as in 1G (default: no limit)");
+  command.add_option("--vcpus", options->vcpus, "virtual CPUs that share the guest's CPU, its own included")
+      ->check(CLI::Range(1u, 1000u))->capture_default_str();
+  command.add_option("--slice", options->slice, "time slice of the scheduler")->capture_default_str();
+  command.add_option("--guest", options->kind, "busy: keeps its slice; io: yields when it has nothing to do")
+      ->check(CLI::IsMember({"busy", "io"}))->capture_default_str();
+  command.add_option("--linger", options->linger, "io: time without work before it yields")->capture_default_str();
+  command.add_option("--phase", options->phase, "ns into the scheduler's round at the start")->capture_default_str();
+  command.add_option("--stats", options->stats, "print a line of counters at this interval, as in 1s");
+  command.add_option("--json", options->json, "write all counters at the end (-: standard output)");
+  command.add_option("--log", options->log, "write the decision log (see: vsnoop replay --log)");
+  command.add_option("--fault", options->faults,
+                     "testing: a bad link, as in peer:loss=1%,dup=0.1%,reorder=1%,corrupt=0.1%,seed=7");
+  command.add_option("--liveness", options->liveness, "no new promises when the guest is silent so long")
+      ->capture_default_str();
+  command.add_option("--drain-timeout", options->drain_timeout, "most time to drain when stopping")
+      ->capture_default_str();
+  command.add_option("--grace", options->grace, "time a vanished guest interface may take to come back")
+      ->capture_default_str();
+  command.callback([options] {
+    if (const int status = live::run(*options)) throw CLI::RuntimeError(status);
+  });
+}
+
+}  // namespace vsnoop

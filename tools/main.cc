@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+//
+// vsnoop - acknowledges TCP data on behalf of a guest whose virtual CPU is not running.
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <exception>
+
+#include "tools/commands.h"
+
+namespace {
+
+constexpr int kFailed = 1;
+constexpr int kUsage = 2;
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  CLI::App app{"vsnoop: acknowledgement offload for virtual machines that share a CPU"};
+  app.require_subcommand(1);
+  vsnoop::add_live_command(app);
+  vsnoop::add_replay_command(app);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::RuntimeError& error) {
+    return error.get_exit_code();
+  } catch (const CLI::Success& help) {
+    return app.exit(help);
+  } catch (const CLI::ParseError& error) {
+    app.exit(error);
+    return kUsage;
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "vsnoop: %s\n", error.what());
+    return kFailed;
+  }
+  return 0;
+}

@@ -1,0 +1,238 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+#include "tools/replay/oracle.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+namespace vsnoop::replay {
+namespace {
+
+// So many times must the peer repeat promised bytes and the guest answer with less before the
+// capture counts as proof that the guest does not want them.
+constexpr uint32_t refusals_that_prove = 3;
+// An ACK further ahead than any window can be is no ACK of this connection.
+constexpr int64_t farthest_ack = 1 << 30;
+
+}  // namespace
+
+PromiseCount& PromiseCount::operator+=(const PromiseCount& other) {
+  early_acks += other.early_acks;
+  bytes += other.bytes;
+  return *this;
+}
+
+void OracleResult::operator+=(const OracleResult& other) {
+  for (size_t i = 0; i < fates.size(); i++) fates[i] += other.fates[i];
+  for (size_t i = 0; i < causes.size(); i++) causes[i] += other.causes[i];
+  saved_ns.insert(saved_ns.end(), other.saved_ns.begin(), other.saved_ns.end());
+}
+
+int64_t Oracle::position(uint32_t seq) const {
+  const uint32_t near = origin_ + static_cast<uint32_t>(peer_end_);
+  return peer_end_ + static_cast<int32_t>(seq - near);
+}
+
+int Oracle::shift() const { return guest_shift_ >= 0 && peer_shift_ >= 0 ? guest_shift_ : 0; }
+
+int64_t Oracle::edge(const Segment& segment) const {
+  const int by = segment.has(syn) ? 0 : shift();
+  return position(segment.ack) + (static_cast<int64_t>(segment.window) << by);
+}
+
+void Oracle::learn_data(int64_t start, int64_t end) {
+  if (end <= contiguous_) return;
+  auto next = islands_.upper_bound(start);
+  if (next != islands_.begin() && std::prev(next)->second >= start) --next;
+  while (next != islands_.end() && next->first <= end) {
+    start = std::min(start, next->first);
+    end = std::max(end, next->second);
+    next = islands_.erase(next);
+  }
+  if (start <= contiguous_) {
+    contiguous_ = end;
+  } else {
+    islands_.emplace(start, end);
+  }
+}
+
+void Oracle::from_peer(const Segment& segment) {
+  if (segment.checksum == Checksum::bad) return;
+  if (segment.has(syn)) {
+    peer_syn_ = true;
+    peer_shift_ = segment.shift;
+  }
+  // Another SYN before there was data may have another initial sequence number.
+  if (!started_ || (segment.has(syn) && peer_end_ == 0)) {
+    origin_ = segment.seq + (segment.has(syn) ? 1 : 0);
+    started_ = true;
+  }
+  const int64_t start = position(segment.seq) + (segment.has(syn) ? 1 : 0);
+  const int64_t end = start + segment.payload;
+  if (segment.has(rst) && start >= guest_ack_ && start <= right_edge_) peer_reset_ = true;
+  if (segment.payload) {
+    learn_data(start, end);
+    std::erase_if(withheld_, [&](const auto& r) { return r.first >= start && r.second <= end; });
+    for (Promise& promise : open_) {
+      if (start < promise.end && end > promise.start) promise.asked_again = true;
+    }
+  }
+  if (!segment.has(rst)) peer_end_ = std::max(peer_end_, end + (segment.has(fin) ? 1 : 0));
+}
+
+void Oracle::withheld(const Segment& segment) {
+  const int64_t start = position(segment.seq), end = start + segment.payload;
+  if (segment.checksum == Checksum::bad || end <= std::max(promised_, guest_ack_)) return;
+  withheld_.emplace_back(start, end);
+}
+
+void Oracle::settle(Promise& promise, Fate fate, std::optional<Cause> cause) {
+  const auto left = static_cast<uint64_t>(promise.end - promise.start);
+  const PromiseCount count{1, left};
+  result_.fates[static_cast<size_t>(fate)] += count;
+  if (cause) result_.causes[static_cast<size_t>(*cause)] += count;
+}
+
+void Oracle::learn_ack(int64_t ack, int64_t now_ns) {
+  while (!open_.empty() && open_.front().start < ack) {
+    Promise& first = open_.front();
+    if (first.end > ack) {  // one part is kept, the rest stays open
+      result_.fates[0].bytes += static_cast<uint64_t>(ack - first.start);
+      first.start = ack;
+      break;
+    }
+    settle(first, Fate::kept, {});
+    result_.saved_ns.push_back(now_ns - first.time_ns);
+    open_.pop_front();
+  }
+  guest_ack_ = ack;
+  learn_data(contiguous_, ack);
+}
+
+void Oracle::from_guest(const Segment& segment, int64_t now_ns) {
+  if (segment.checksum == Checksum::bad) return;
+  guest_spoke_ns_ = now_ns;
+  if (segment.has(syn)) {
+    guest_syn_ = true;
+    guest_shift_ = segment.shift;
+  }
+  if (segment.has(fin)) guest_fin_ = true;
+  if (segment.has(ack_flag)) {
+    if (!started_) {
+      origin_ = segment.ack;
+      started_ = true;
+    }
+    const int64_t ack = position(segment.ack);
+    for (const auto& range : withheld_) diverged_ |= ack > range.first;
+    if (ack > guest_ack_ && ack <= peer_end_ + farthest_ack) learn_ack(ack, now_ns);
+    for (Promise& promise : open_) {
+      if (promise.asked_again && ack <= promise.start) promise.refusals++;
+      promise.asked_again = false;
+    }
+    if (!segment.has(rst)) right_edge_ = std::max(right_edge_, edge(segment));
+  }
+  const uint32_t end = segment.seq + segment.length();
+  if (!segment.has(rst) && (!guest_snd_ || static_cast<int32_t>(end - *guest_snd_) > 0)) {
+    guest_snd_ = end;
+  }
+  if (segment.has(rst)) {
+    guest_reset_ = true;
+    for (Promise& promise : open_) settle(promise, Fate::broken, Cause::guest_reset);
+    open_.clear();
+  }
+}
+
+void Oracle::show(int64_t ack, int64_t edge) {
+  shown_ack_ = std::max(shown_ack_, ack);
+  shown_edge_ = std::max(shown_edge_, edge);
+}
+
+void Oracle::promise(int64_t ack, int64_t now_ns) {
+  const int64_t start = std::max(guest_ack_, promised_);
+  if (ack <= start) return;
+  if (!shift_known()) complain("P12: promise on a connection whose handshake was not seen");
+  if (ack > right_edge_) {
+    complain(fmt::format("I2: early ACK {} is {} bytes beyond the guest's right edge", ack,
+                         ack - right_edge_));
+  }
+  if (ack > contiguous_) {
+    complain(fmt::format("I1: early ACK {}, but only {} bytes came in order", ack, contiguous_));
+  }
+  if (guest_fin_) complain("G8: promise after the guest's FIN");
+  if (guest_reset_ || stopped_) complain("G6: promise after a reset");
+  open_.push_back({start, ack, now_ns});
+  promised_ = ack;
+}
+
+void Oracle::passed(const Segment& original, const Segment& shown, int64_t now_ns) {
+  if (stopped_ || original.checksum == Checksum::bad) return;
+  if (shown.kind != original.kind || shown.seq != original.seq || shown.flags != original.flags ||
+      shown.payload != original.payload || shown.checksum != original.checksum) {
+    complain("G2: the edit damaged the guest's segment");
+    return;
+  }
+  if (!shown.has(ack_flag) || shown.has(rst) || !started_) return;
+  const int64_t ack = position(shown.ack), to = edge(shown), own = edge(original);
+  if (ack < promised_) {
+    complain(fmt::format("I4: the guest's segment shows ACK {}, the peer had {}", ack, promised_));
+  }
+  if (to < own && to <= shown_edge_ - (1 << shift())) {
+    complain(fmt::format("I4: right edge moved left from {} to {}", shown_edge_, to));
+  }
+  if (to > std::max(right_edge_, own)) {
+    complain(fmt::format("I2: shows right edge {}, the guest's is {}", to, right_edge_));
+  }
+  if (shown.ack != original.ack) promise(ack, now_ns);
+  if (ack <= peer_end_) show(ack, to);  // else: it acknowledges what was never seen
+}
+
+void Oracle::dropped(const Segment& original) {
+  if (stopped_ || original.checksum == Checksum::bad) return;
+  if (original.flags != ack_flag || original.payload) {
+    complain("I6: dropped a guest's segment that is no pure ACK");
+  } else if (position(original.ack) > shown_ack_) {
+    complain(fmt::format("I6: dropped ACK {}, the peer has only been shown {}",
+                         position(original.ack), shown_ack_));
+  }
+}
+
+void Oracle::emitted(const Segment& segment, int64_t now_ns) {
+  if (segment.kind != Segment::Kind::tcp || segment.checksum != Checksum::good) {
+    complain("emitted a frame that does not parse or whose checksum is wrong");
+    return;
+  }
+  if (segment.has(rst)) {
+    stopped_ = true;
+    return;
+  }
+  const int64_t ack = position(segment.ack), to = edge(segment);
+  if (ack < shown_ack_) {
+    complain(fmt::format("I4: ACK moved left from {} to {}", shown_ack_, ack));
+  }
+  if (to <= shown_edge_ - (1 << shift())) {
+    complain(fmt::format("I4: right edge moved left from {} to {}", shown_edge_, to));
+  }
+  if (to > right_edge_) {
+    complain(fmt::format("I2: shows right edge {}, the guest's is {}", to, right_edge_));
+  }
+  if (guest_snd_ && static_cast<int32_t>(segment.seq - *guest_snd_) > 0) {
+    complain("early ACK's sequence number is beyond what the guest has sent");
+  }
+  promise(ack, now_ns);
+  show(ack, to);
+}
+
+void Oracle::finish(bool tuple_reused) {
+  for (Promise& promise : open_) {
+    if (promise.refusals >= refusals_that_prove) {
+      settle(promise, Fate::broken, Cause::refused);
+    } else if (tuple_reused && guest_spoke_ns_ > promise.time_ns) {
+      settle(promise, Fate::broken, Cause::reused);
+    } else {
+      settle(promise, Fate::open, peer_reset_ ? Cause::peer_reset : Cause::capture_ends);
+    }
+  }
+  open_.clear();
+}
+
+}  // namespace vsnoop::replay
