@@ -211,8 +211,7 @@ void Engine::uncharge(Custody& custody, Guest& guest, vsnoop_held& held) {
   const u32 memory = held.memory * memory_unit;
   --custody.frames;
   custody.held -= memory;
-  guest.stats.held -= memory;
-  refund(guest, memory);
+  vacate(guest, memory);
 }
 
 bool Engine::consumed(vsnoop_held* held, u64 now) {
@@ -243,8 +242,7 @@ void Engine::progress(u16 id, u32 memory, u64 now) {
   guest->life_at = now;
   if (memory > guest->stats.held) memory = static_cast<u32>(guest->stats.held);
   if (!memory) return;
-  guest->stats.held -= memory;
-  refund(*guest, memory);
+  vacate(*guest, memory);
   serve_room(*guest, now);
 }
 

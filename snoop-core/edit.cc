@@ -63,6 +63,9 @@ u64 sum_words(const u8* p, u32 length) {
   return sum;
 }
 
+// As an IP header says it: 0 beyond 64 KiB (BIG TCP).
+u16 length16(u32 length) { return length > 0xffff ? u16(0) : static_cast<u16>(length); }
+
 u16 complement(u64 words) {
   while (words >> 16) words = (words & 0xffff) + (words >> 16);
   return static_cast<u16>(~words);
@@ -93,12 +96,10 @@ void trim_sack(Patch& patch, const u8* frame, const Segment& s, Seq ack) {
   patch.bytes(option, body, total);
 }
 
-bool parse_own(const u8* frame, u32 captured, Segment& s) {
-  const vsnoop_frame view = {frame, captured, captured, 0, VSNOOP_CHECKSUM_VERIFIED};
-  // Headers are enough here: what the IP header says of the length need not be readable.
-  vsnoop_frame whole = view;
-  whole.wire = 0x7fffffff;
-  return parse(whole, Direction::from_guest, 0, s) == VSNOOP_REASON_none;
+// `length`: of the frame, as far as it is known; the rest of it need not be readable.
+bool parse_own(const u8* frame, u32 captured, u32 length, Segment& s) {
+  const vsnoop_frame view = {frame, captured, length, 0, VSNOOP_CHECKSUM_VERIFIED};
+  return parse(view, Direction::from_guest, 0, s) == VSNOOP_REASON_none;
 }
 
 }  // namespace
@@ -106,7 +107,8 @@ bool parse_own(const u8* frame, u32 captured, Segment& s) {
 bool apply_edit(u8* frame, u32 captured, const vsnoop_edit& edit, bool partial) {
   if (!edit.what) return true;
   Segment s;
-  if (!parse_own(frame, captured, s)) return false;
+  // Headers are enough here, whatever the IP header says of the length.
+  if (!parse_own(frame, captured, 0x7fffffff, s)) return false;
   Patch patch(frame + s.tcp_offset, partial);
   if (edit.what & VSNOOP_EDIT_SACK && s.sack_blocks) trim_sack(patch, frame, s, Seq(edit.ack));
   if (edit.what & VSNOOP_EDIT_ACK) patch.put32(8, edit.ack);
@@ -122,7 +124,7 @@ bool apply_edit(u8* frame, u32 captured, const vsnoop_edit& edit, bool partial) 
 
 u32 trim(u8* frame, u32 length, u32 skip, u32 keep, bool partial) {
   Segment s;
-  if (!parse_own(frame, length, s) || s.data_offset + s.payload > length) return 0;
+  if (!parse_own(frame, length, length, s)) return 0;
   if (skip > s.payload) return 0;
   if (keep > s.payload - skip) keep = s.payload - skip;
   const u32 cut = s.payload - keep;
@@ -146,22 +148,23 @@ u32 trim(u8* frame, u32 length, u32 skip, u32 keep, bool partial) {
   patch.finish();
   if (partial) {
     // A partial checksum is the pseudo-header's sum, TCP length included.
-    u64 sum = load16(tcp + checksum_offset) + static_cast<u64>(complement(old_length & 0xffff)) +
-              (new_length & 0xffff);
+    u64 sum = load16(tcp + checksum_offset) +
+              static_cast<u64>(complement((old_length >> 16) + (old_length & 0xffff))) +
+              (new_length >> 16) + (new_length & 0xffff);
     while (sum >> 16) sum = (sum & 0xffff) + (sum >> 16);
     store16(tcp + checksum_offset, static_cast<u16>(sum));
   }
 
   u8* ip = frame + s.ip_offset;
   if (s.version == 4) {
-    const u16 total = static_cast<u16>(s.data_offset - s.ip_offset + keep);
+    const u16 total = length16(s.data_offset - s.ip_offset + keep);
     u64 sum = static_cast<u16>(~load16(ip + 10)) +
               static_cast<u64>(static_cast<u16>(~load16(ip + 2))) + total;
     while (sum >> 16) sum = (sum & 0xffff) + (sum >> 16);
     store16(ip + 2, total);
     store16(ip + 10, static_cast<u16>(~sum));
   } else {
-    store16(ip + 4, static_cast<u16>(s.data_offset - s.ip_offset - 40 + keep));
+    store16(ip + 4, length16(s.data_offset - s.ip_offset - 40u + keep));
   }
   return s.data_offset + keep;
 }

@@ -17,7 +17,7 @@ u32 embryos_for(const vsnoop_config& config) {
 bool in_range(const vsnoop_config& config) {
   return config.flows >= 1 && config.flows <= 1u << 22 && config.custodies >= 1 &&
          config.custodies <= 1u << 22 && config.guests >= 1 && config.guests <= 65535 &&
-         config.idle_s >= 1 && config.idle_s <= 60000;
+         config.idle_s >= 1 && config.idle_s <= 8000;
 }
 
 // Where everything lies, relative to a 64-byte boundary.

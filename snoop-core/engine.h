@@ -130,14 +130,19 @@ class Engine {
   void show_ack(Flow& flow, Guest& guest, Seq ack);
   void abandon_promise(Flow& flow, Guest& guest);
   u32 room(const Flow& flow, const Guest& guest) const;
-  bool affordable(const Flow& flow, const Guest& guest, u32 memory, Seq new_rcv_nxt) const;
-  u32 reservation_needed(const Flow& flow, Seq rcv_nxt, Seq edge) const;
+  bool affordable(const Flow& flow, const Guest& guest, u32 memory) const;
+  u32 reservation_after(const Flow& flow, Seq from, Seq to) const;
+  u32 entry_price(const Flow& flow) const;
   Seq free_edge(const Flow& flow) const;
   Seq grantable(const Flow& flow, const Guest& guest) const;
+  void top_up(Flow& flow, Guest& guest);
   void grant(Flow& flow, Guest& guest);
-  void settle_reservation(Flow& flow, Guest& guest);
+  void settle_reservation(Flow& flow, Guest& guest, Seq from);
+  void reclaim_window(Flow& flow, Guest& guest, u64 now);
   void charge(Guest& guest, u32 memory);
   void refund(Guest& guest, u32 memory);
+  void occupy(Guest& guest, u32 memory);
+  void vacate(Guest& guest, u32 memory);
   void want_room(Ref ref, Flow& flow, Guest& guest, u64 now);
   void learn_cost(Flow& flow, u32 memory, u32 length);
   void serve_room(Guest& guest, u64 now);
@@ -194,12 +199,14 @@ class Engine {
   LinkTemplate* links_;
   u16 seen_headers_;
   u8 seen_checksum_;
-  u64 used_;      // over all guests
+  u64 used_, held_;  // over all guests
   u64 clock_;     // highest `now` seen
-  u64 sweep_at_;  // next housekeeping
+  u64 sweep_at_;   // next housekeeping
+  bool shortage_;  // a window was held back since the last
   u32 free_custody_;
   u32 owed_head_, owed_tail_;
   u64 wheel_at_;  // tick count up to which timers have run
+  static constexpr u64 shortage_interval_us = 1000;
   static constexpr u32 wheel_slots = 512;
   static constexpr unsigned wheel_shift = 12;  // 4096 microseconds a slot
   u32 wheel_[wheel_slots];

@@ -7,7 +7,8 @@
 //   I1  early_ack <= rcv_nxt
 //   I2  early_ack <= right_edge,  early_ack <= shown_edge <= right_edge once the guest has spoken
 //       guest_ack <= rcv_nxt,     guest_ack <= early_ack
-//   I7  used <= budget, for the guest and over all of them; used = sum of held + reserved
+//   I7  held <= budget, for the guest and over all of them; held + reserved <= budget when a window
+//       is opened
 #pragma once
 
 #include "flowtable/flow_table.h"
@@ -54,7 +55,7 @@ struct Flow {
   u32 flow_label;     // of the guest's own IPv6 frames
   u16 link;           // link template: MACs, VLAN tags, TTL, DSCP of the guest's own frames
   u16 max_window;     // largest raw window the peer has offered (MAX.SND.WND >> peer_shift)
-  u16 last_seen;      // seconds, modulo 2^16
+  u16 last_seen;      // a moment
   u16 latency;        // taken -> guest's ACK, units of 64 microseconds, peak-hold
   u16 flags;          // set of FlowFlag
   u8 state;           // enum vsnoop_flow_state
@@ -70,6 +71,10 @@ struct Flow {
 };
 static_assert(sizeof(Flow) == 80, "with key, generation and index a flow takes 128 bytes");
 
+/// Coarse time: 2^17 microseconds a unit, modulo 2^16 units (2 h 23 min).
+constexpr u16 moment(u64 now) { return static_cast<u16>(now >> 17); }
+constexpr u32 moments(u32 seconds) { return static_cast<u32>((seconds * 1000000ull) >> 17); }
+
 /// A connection whose handshake is not complete. It may be lost at any time (a SYN flood pushes
 /// others out): then the connection is not tracked, that is all.
 struct Embryo {
@@ -80,7 +85,7 @@ struct Embryo {
   u16 guest_window, peer_window;  // SYN windows are not scaled
   u16 guest_mss;
   u16 link;
-  u16 seen_s;
+  u16 seen;  // a moment
   u8 peer_scale, guest_scale;
   u8 flags;  // set of EmbryoFlag
   u8 padding[3];
@@ -92,6 +97,7 @@ enum EmbryoFlag : u8 {
   embryo_ts = 8,
   embryo_sack = 16,
   embryo_ecn = 32,
+  embryo_split = 64,  // both ends opened (P12): remembered, so that no repetition completes it
 };
 static_assert(sizeof(Embryo) % 8 == 0, "");
 

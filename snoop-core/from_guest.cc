@@ -48,9 +48,10 @@ Verdict Engine::from_guest(u16 id, const vsnoop_frame& frame, u64 now) {
     if (scene.flow) {
       // P8: the guest took the peer's new SYN, or opens anew itself: the old connection is over.
       Verdict v = verdict(scene, VSNOOP_PASS, reason);
-      const bool answered = s.has(ACK) && reason == VSNOOP_REASON_handshake;
-      const bool reopened = !s.has(ACK) && reason == VSNOOP_REASON_syn;
-      if (answered || reopened) close_flow(scene.ref, *scene.flow, v.released);
+      // Whether we know that SYN or not; unless it repeats the SYN-ACK of this very connection.
+      const bool repeated = s.has(ACK) && s.seq + 1 == scene.flow->guest_snd_nxt &&
+                            s.ack == scene.flow->guest_ack;
+      if (!repeated) close_flow(scene.ref, *scene.flow, v.released);
       return v;
     }
     if (!apart.flow) {
@@ -63,7 +64,7 @@ Verdict Engine::from_guest(u16 id, const vsnoop_frame& frame, u64 now) {
   }
 
   Flow& flow = *scene.flow;
-  flow.last_seen = static_cast<u16>(now / 1000000);
+  flow.last_seen = moment(now);
   if (flow.state == VSNOOP_FLOW_STOPPED) {
     if (!s.has(RST)) {
       if (s.has(ACK)) flow.early_ack = flow.guest_ack = s.ack;  // where its RCV.NXT is
@@ -115,7 +116,7 @@ Verdict Engine::note_guest(Scene& scene) {
 
   const Seq edge = s.ack + (static_cast<u32>(s.window) << flow.guest_shift());
   flow.right_edge = later(flow.right_edge, edge);
-  const Seq old_guest_ack = flow.guest_ack;
+  const Seq old_guest_ack = flow.guest_ack, old_rcv_nxt = flow.rcv_nxt;
   const Seq shown_ack = flow.early_ack;  // before this segment shows more
   vsnoop_held* released = nullptr;
   if (after(s.ack, old_guest_ack)) {
@@ -123,7 +124,7 @@ Verdict Engine::note_guest(Scene& scene) {
     if (custody) absorb_ranges(flow, *custody);
     measure(flow, guest, scene.now);
     release(flow, guest, released);
-    settle_reservation(flow, guest);
+    settle_reservation(flow, guest, old_rcv_nxt);
     if (custody) note_progress(flow, *custody, guest, scene.now);
   } else if (custody && s.ack == old_guest_ack && s.payload == 0 && !fin) {
     note_duplicate(scene, *custody, edge);
@@ -207,15 +208,12 @@ bool Engine::opens_window(const Flow& flow, const Guest& guest) const {
   const Seq edge = grantable(flow, guest);
   if (worth_an_update(flow, edge)) return true;
   const u32 left = bytes_between(flow.early_ack, flow.shown_edge);
-  return left < 2u * flow.mss && after(edge, flow.shown_edge) &&
-         bytes_between(flow.shown_edge, edge) >= flow.mss;
+  return left < 2u * flow.mss && after(edge, flow.shown_edge);
 }
 
 // SACK blocks above the ACK the peer sees, unless they are those that passed last.
 bool Engine::new_sack_information(Scene& scene) {
   const Segment& s = scene.segment;
-  Custody* custody = custody_of(*scene.flow);
-  if (!custody) return true;
   u32 digest = 2166136261u;
   bool any = false;
   for (unsigned i = 0; i < s.sack_blocks; ++i) {
@@ -226,7 +224,10 @@ bool Engine::new_sack_information(Scene& scene) {
     digest = (digest ^ load32(block)) * 16777619u;
     digest = (digest ^ right.raw) * 16777619u;
   }
-  if (!any || (custody->has_sack_seen && custody->sack_seen == digest)) return false;
+  if (!any) return false;
+  Custody* custody = custody_of(*scene.flow);
+  if (!custody) return true;
+  if (custody->has_sack_seen && custody->sack_seen == digest) return false;
   custody->has_sack_seen = true;
   custody->sack_seen = digest;
   return true;

@@ -80,7 +80,7 @@ void Engine::prefetch(u16 id, bool from_peer, const vsnoop_frame* frames, u32 co
 Verdict Engine::decide(Scene& scene) {
   Segment& s = scene.segment;
   Flow& flow = *scene.flow;
-  flow.last_seen = static_cast<u16>(scene.now / 1000000);
+  flow.last_seen = moment(scene.now);
   if (flow.state == VSNOOP_FLOW_STOPPED) return stopped_from_peer(scene);
   // Whatever is said of it below: if it lies in the window, the guest may take and acknowledge it.
   if (!s.has(SYN) && !s.has(RST) && !after(s.seq, flow.right_edge))
@@ -116,7 +116,10 @@ Verdict Engine::decide(Scene& scene) {
   if (s.has(RST)) return reset_from_peer(scene);  // P9
 
   const bool fin = s.has(FIN);
-  const bool closure_is_ours = flow.shown_edge != flow.right_edge;
+  // Not while the window shown is open: then it is a keep-alive, and only the guest can tell whether
+  // its end of the connection lives.
+  const bool closure_is_ours = flow.shown_edge != flow.right_edge &&
+                               bytes_between(flow.early_ack, flow.shown_edge) < flow.mss;
 
   // P6. RFC 9293 3.8.4, 3.8.6.1: keep-alives and probes are at or below SND.NXT - 1.
   if (s.payload <= 1 && !fin && before(s.seq, flow.rcv_nxt) && !after(s.end(), flow.rcv_nxt) &&
@@ -208,8 +211,8 @@ Verdict Engine::take(Scene& scene, Reason reason) {
     settle(flow);
     return forward(scene, VSNOOP_REASON_holes_full, false);
   }
-  const Seq new_rcv_nxt = above ? flow.rcv_nxt : s.end();
-  if (!affordable(flow, guest, scene.frame.memory, new_rcv_nxt)) {
+  if (!affordable(flow, guest, scene.frame.memory)) {
+    learn_cost(flow, scene.frame.memory, s.payload);  // or its price would never be known
     settle(flow);
     return forward(scene, VSNOOP_REASON_no_budget, false);
   }
@@ -227,7 +230,7 @@ Verdict Engine::forward(Scene& scene, Reason reason, bool credit) {
   if (credit) flow.set(flow_credit);
   const Custody* custody = custody_of(flow);
   if (!custody || !custody->wait_head) return verdict(scene, VSNOOP_PASS, reason);
-  if (!affordable(flow, scene.guest, scene.frame.memory, flow.rcv_nxt)) {
+  if (!affordable(flow, scene.guest, scene.frame.memory)) {
     count(scene.guest, VSNOOP_REASON_dropped_behind);
     return verdict(scene, VSNOOP_DROP, reason);
   }
@@ -259,7 +262,7 @@ Verdict Engine::reset_from_peer(Scene& scene) {
     // It must not overtake what was promised. One is enough; and without room for it the guest
     // learns of the reset when the peer answers its next segment.
     const bool repeated = custody && custody->wait_tail && (custody->wait_tail->flags & held_rst);
-    if (repeated || !affordable(flow, scene.guest, scene.frame.memory, flow.rcv_nxt))
+    if (repeated || !affordable(flow, scene.guest, scene.frame.memory))
       return verdict(scene, VSNOOP_DROP, VSNOOP_REASON_rst_exact);
     Verdict v = verdict(scene, VSNOOP_KEEP, VSNOOP_REASON_rst_exact);
     v.flags = verdict_rst;

@@ -9,7 +9,6 @@ VSNOOP_BEGIN
 
 namespace {
 
-constexpr u32 seconds(u64 now) { return static_cast<u32>(now / 1000000); }
 constexpr u16 embryo_life_s = 60;
 constexpr u16 stopped_life_s = 60;
 constexpr u16 closing_life_s = 120;
@@ -18,7 +17,6 @@ constexpr unsigned link_window = 16;  // places a link template may stand in
 }  // namespace
 
 Embryo* Engine::embryo_for(const FlowKey& key, u64 now) {
-  const u16 second = static_cast<u16>(seconds(now));
   Ref ref = embryos_.find(key);
   const bool fresh = ref.is_null();
   if (fresh) ref = embryos_.insert(key);
@@ -35,7 +33,7 @@ Embryo* Engine::embryo_for(const FlowKey& key, u64 now) {
   if (!fresh) drop_link(embryo->link);
   *embryo = Embryo();
   embryo->link = no_template;
-  embryo->seen_s = second;
+  embryo->seen = moment(now);
   return embryo;
 }
 
@@ -53,17 +51,22 @@ Reason Engine::learn_from_peer(Scene& scene) {
     if (!s.has(ACK)) {
       Ref other = embryos_.find(s.key);
       if (!other.is_null()) {
-        const Embryo* embryo = embryos_.get(other);
+        Embryo* embryo = embryos_.get(other);
         // RFC 9293 3.5 figure 7: both sides opened. P12.
-        if (!(embryo->flags & (embryo_peer_opened | embryo_complete))) {
-          forget_embryo(other);
-          return VSNOOP_REASON_simultaneous_open;
+        if (!(embryo->flags & (embryo_peer_opened | embryo_complete | embryo_split))) {
+          embryo->flags = embryo_split;
+          embryo->peer_iss = s.seq;
         }
+        if ((embryo->flags & embryo_split) && embryo->peer_iss == s.seq)
+          return VSNOOP_REASON_simultaneous_open;
         // A repeated SYN, unless the number is new.
         if ((embryo->flags & embryo_peer_opened) && embryo->peer_iss == s.seq)
           return VSNOOP_REASON_syn;
       }
-      if (s.odd_option) return VSNOOP_REASON_odd_option;
+      if (s.odd_option) {
+        if (!other.is_null()) forget_embryo(other);  // the SYN-ACK may answer this one
+        return VSNOOP_REASON_odd_option;
+      }
       Embryo* embryo = embryo_for(s.key, scene.now);
       if (!embryo) return VSNOOP_REASON_table_full;
       embryo->peer_iss = s.seq;
@@ -80,6 +83,7 @@ Reason Engine::learn_from_peer(Scene& scene) {
     Ref ref = embryos_.find(s.key);
     if (ref.is_null()) return VSNOOP_REASON_no_flow;
     Embryo& embryo = *embryos_.get(ref);
+    if (embryo.flags & embryo_split) return VSNOOP_REASON_simultaneous_open;
     if (embryo.flags & (embryo_peer_opened | embryo_complete)) return VSNOOP_REASON_handshake;
     if (s.ack != embryo.guest_iss + 1) return VSNOOP_REASON_handshake;
     const bool ecn = (embryo.flags & embryo_ecn) && (s.has(ECE) || s.has(CWR) || s.accurate_ecn);
@@ -108,9 +112,10 @@ Reason Engine::learn_from_peer(Scene& scene) {
     return VSNOOP_REASON_handshake;
   }
   constexpr u8 wanted = embryo_peer_opened | embryo_complete;
-  // The peer's ACK of the SYN-ACK; data may come with it or, if it was lost, instead of it.
-  if ((embryo.flags & wanted) != wanted || !s.has(ACK) || before(s.ack, embryo.guest_iss + 1) ||
-      !at_or_before(embryo.peer_iss + 1, s.seq))
+  // The peer's ACK of the SYN-ACK; data may come with it or, if it was lost, instead of it. Exactly
+  // its number (RFC 9293 3.10.7.4: SYN-RECEIVED): one who cannot see the SYN-ACK opens no flow.
+  if ((embryo.flags & wanted) != wanted || !s.has(ACK) || s.ack != embryo.guest_iss + 1 ||
+      s.seq.raw - embryo.peer_iss.raw - 1 > embryo.guest_window)
     return VSNOOP_REASON_handshake;
   embryos_.erase(ref);  // the flow inherits its link template
   return open_flow(scene, embryo) ? VSNOOP_REASON_none : VSNOOP_REASON_table_full;
@@ -123,14 +128,19 @@ Reason Engine::learn_from_guest(Scene& scene) {
     if (!s.has(ACK)) {
       Ref other = embryos_.find(s.key);
       if (!other.is_null()) {
-        const Embryo* embryo = embryos_.get(other);
+        Embryo* embryo = embryos_.get(other);
         if (embryo->flags & embryo_peer_opened) {
-          forget_embryo(other);
-          return VSNOOP_REASON_simultaneous_open;
+          embryo->flags = embryo_split;
+          embryo->guest_iss = s.seq;
         }
-        if (embryo->guest_iss == s.seq) return VSNOOP_REASON_syn;
+        if (embryo->guest_iss == s.seq)
+          return embryo->flags & embryo_split ? VSNOOP_REASON_simultaneous_open
+                                              : VSNOOP_REASON_syn;
       }
-      if (s.odd_option) return VSNOOP_REASON_odd_option;
+      if (s.odd_option) {
+        if (!other.is_null()) forget_embryo(other);
+        return VSNOOP_REASON_odd_option;
+      }
       Embryo* embryo = embryo_for(s.key, scene.now);
       if (!embryo) return VSNOOP_REASON_table_full;
       embryo->guest_iss = s.seq;
@@ -149,17 +159,19 @@ Reason Engine::learn_from_guest(Scene& scene) {
     if (ref.is_null()) return VSNOOP_REASON_no_flow;
     Embryo& embryo = *embryos_.get(ref);
     if (!(embryo.flags & embryo_peer_opened)) {
-      forget_embryo(ref);
+      embryo.flags = embryo_split;
       return VSNOOP_REASON_simultaneous_open;
     }
-    if (embryo.flags & embryo_complete) return VSNOOP_REASON_handshake;
+    // A SYN-ACK with another number than the first (SYN cookies) is the one that counts.
+    if ((embryo.flags & embryo_complete) && embryo.guest_iss == s.seq)
+      return VSNOOP_REASON_handshake;
+    // SYN data may have been accepted (TFO without its option) or not; at least the SYN was.
+    if (s.ack.raw - embryo.peer_iss.raw - 1 > 0xffff) return VSNOOP_REASON_no_flow;
     const bool ecn = (embryo.flags & embryo_ecn) && (s.has(ECE) || s.has(CWR) || s.accurate_ecn);
     if (ecn || s.odd_option) {
       forget_embryo(ref);
       return ecn ? VSNOOP_REASON_ecn : VSNOOP_REASON_odd_option;
     }
-    // SYN data may have been accepted (TFO without its option) or not; at least the SYN was.
-    if (!after(s.ack, embryo.peer_iss)) return VSNOOP_REASON_handshake;
     embryo.guest_iss = s.seq;
     embryo.guest_ack = s.ack;
     embryo.guest_tsval = s.tsval;
@@ -167,7 +179,7 @@ Reason Engine::learn_from_guest(Scene& scene) {
     embryo.guest_scale = s.scale;
     embryo.guest_mss = s.mss;
     note_link(scene, embryo.link, embryo.flow_label);
-    u8 agreed = embryo_peer_opened | embryo_complete;
+    u8 agreed = embryo_peer_opened | embryo_complete | (embryo.flags & embryo_ecn);
     if ((embryo.flags & embryo_scaled) && s.has_scale) agreed |= embryo_scaled;
     if ((embryo.flags & embryo_ts) && s.has_ts()) agreed |= embryo_ts;
     if ((embryo.flags & embryo_sack) && s.sack_permitted) agreed |= embryo_sack;
@@ -219,7 +231,7 @@ bool Engine::open_flow(Scene& scene, const Embryo& embryo) {
   flow.cost = 24;  // 1.5 bytes of memory per byte of payload until measured
   flow.custody = no_custody;
   flow.state = VSNOOP_FLOW_ACTIVE;
-  flow.last_seen = static_cast<u16>(seconds(scene.now));
+  flow.last_seen = moment(scene.now);
   if (embryo.flags & embryo_ts) flow.set(flow_ts);
   if (embryo.flags & embryo_sack) flow.set(flow_sack);
   scene.ref = ref;
@@ -247,13 +259,13 @@ void Engine::close_flow(Ref ref, Flow& flow, vsnoop_held*& released) {
 // Whether a flow may be forgotten: it owes nothing, and it is over or has been silent for long.
 bool Engine::idle(const Flow& flow, u64 now) const {
   if (flow.custody != no_custody || flow.early_ack != flow.guest_ack) return false;
-  const u16 silent = static_cast<u16>(seconds(now) - flow.last_seen);
-  if (flow.state == VSNOOP_FLOW_STOPPED) return silent >= stopped_life_s;
+  const u16 silent = static_cast<u16>(moment(now) - flow.last_seen);
+  if (flow.state == VSNOOP_FLOW_STOPPED) return silent >= moments(stopped_life_s);
   const bool both_closed = flow.is(flow_peer_fin) && flow.is(flow_guest_fin) &&
                            flow.guest_ack == flow.peer_nxt && flow.peer_una == flow.guest_snd_nxt;
   if (both_closed) return true;
-  if (flow.state == VSNOOP_FLOW_CLOSING) return silent >= closing_life_s;
-  return silent >= config_.idle_s;
+  if (flow.state == VSNOOP_FLOW_CLOSING) return silent >= moments(closing_life_s);
+  return silent >= moments(config_.idle_s);
 }
 
 // Nothing times what the ring policy promises or remembers: there are no frames to deliver again. It
@@ -262,11 +274,11 @@ void Engine::unpin(Ref ref, Flow& flow, Guest& guest, u64 now) {
   Custody* custody = custody_of(flow);
   if (custody && custody->frames) return;
   vsnoop_held* none = nullptr;
-  const u32 silent = static_cast<u16>(seconds(now) - flow.last_seen);
+  const u32 silent = static_cast<u16>(moment(now) - flow.last_seen);
   if (flow.early_ack != flow.guest_ack) {
-    if (silent > seconds(guest.config.promise_age_us))
+    if (silent > moments(guest.config.promise_age_us / 1000000))
       fail_stop(ref, flow, guest, VSNOOP_REASON_failstop_age, now, none);
-  } else if (custody && custody->range_count && silent >= config_.idle_s) {
+  } else if (custody && custody->range_count && silent >= moments(config_.idle_s)) {
     custody->range_count = 0;
     settle(flow);
   }
@@ -276,6 +288,7 @@ void Engine::sweep_flows(u32 slots, u64 now) {
   table_.expire(slots, [&](Ref ref, const FlowKey& key, Flow& flow) {
     Guest& guest = guests_[key.domain()];
     unpin(ref, flow, guest, now);
+    reclaim_window(flow, guest, now);
     if (!idle(flow, now)) return false;
     refund(guest, flow.reserved);
     drop_link(flow.link);
@@ -287,7 +300,7 @@ void Engine::sweep_flows(u32 slots, u64 now) {
 
 void Engine::sweep_embryos(u32 slots, u64 now) {
   embryos_.expire(slots, [&](Ref, const FlowKey&, Embryo& embryo) {
-    if (static_cast<u16>(seconds(now) - embryo.seen_s) < embryo_life_s) return false;
+    if (static_cast<u16>(moment(now) - embryo.seen) < moments(embryo_life_s)) return false;
     drop_link(embryo.link);
     return true;
   });
@@ -341,7 +354,8 @@ void Engine::note_link(const Scene& scene, u16& link, u32& flow_label) {
   if (link != no_template) {
     const LinkTemplate& known = links_[link];
     const u8 ttl = s.version == 4 ? ip[8] : ip[7];
-    if (known.length == s.ip_offset && known.ttl == ttl &&
+    const u8 tos = static_cast<u8>(s.version == 4 ? ip[1] : load16(ip) >> 4) & 0xfc;
+    if (known.length == s.ip_offset && known.ttl == ttl && known.tos == tos &&
         __builtin_memcmp(known.bytes, scene.frame.data, known.length) == 0)
       return;
   }

@@ -12,6 +12,7 @@ namespace {
 
 constexpr u64 sweep_interval_us = 20000;
 constexpr u32 sweep_slots = 1024;
+constexpr u32 shortage_slots = 4096;
 constexpr u32 unmeasured_timeout_us = 200000;
 constexpr u8 tries_before_giveup = 4;
 constexpr unsigned timers_per_tick = 64;
@@ -89,8 +90,10 @@ vsnoop_held* Engine::tick(u64 now) {
     ++wheel_at_;
   }
   if (now >= sweep_at_) {
-    sweep_at_ = now + sweep_interval_us;
-    sweep_flows(sweep_slots, now);
+    const bool shortage = shortage_;
+    shortage_ = false;
+    sweep_at_ = now + (shortage ? shortage_interval_us : sweep_interval_us);
+    sweep_flows(shortage ? shortage_slots : sweep_slots, now);
     sweep_embryos(sweep_slots / 4, now);
   }
   return released;
@@ -138,7 +141,8 @@ void Engine::fail_stop(Ref ref, Flow& flow, Guest& guest, Reason reason, u64 now
   refund(guest, flow.reserved);
   flow.reserved = 0;
   flow.state = VSNOOP_FLOW_STOPPED;
-  flow.last_seen = static_cast<u16>(now / 1000000);  // the tombstone stands for a while from now
+  if (Custody* custody = custody_of(flow)) custody->owed = 0;  // no ACK after the reset
+  flow.last_seen = moment(now);  // the tombstone stands for a while from now
   owe(ref, flow, owed_rst_peer | owed_rst_guest, now);
   serve_room(guest, now);
 }

@@ -3,8 +3,9 @@
 // What is promised, and the window that may be shown. Two inequalities rule this file:
 //   early_ack <= min(rcv_nxt, right_edge, shown_edge)                       I1, I2
 //   shown_edge <= max(guest_ack + base_window, what is reserved for)        I2b
-// Reserved memory stands for bytes the peer was invited to send and has not sent yet; when they
-// come the reservation turns into the charge for the frames that hold them.
+// Reserved memory stands for bytes the peer was invited to send and has not sent yet: all of
+// [rcv_nxt, shown_edge) as soon as shown_edge lies beyond the base window. When they come the
+// reservation turns into the charge for the frames that hold them.
 #include "snoop-core/engine.h"
 
 VSNOOP_BEGIN
@@ -14,6 +15,8 @@ namespace {
 constexpr u32 base_window = 65535;  // may be shown beyond guest_ack without a reservation
 constexpr u32 greed = 4;  // one flow may take so many times what it leaves free (dynamic threshold)
 constexpr unsigned latency_shift = 6;
+constexpr u16 reclaim_after = 3;  // moments of rest: more than 260 ms, a retransmission timeout
+constexpr unsigned served_at_once = 32;  // of the flows that wait for room
 
 constexpr u32 units(u32 memory) { return (memory + memory_unit - 1) / memory_unit; }
 constexpr u32 promise_of(const Flow& flow) { return bytes_between(flow.guest_ack, flow.early_ack); }
@@ -62,24 +65,20 @@ bool Engine::taken(const Verdict& verdict, vsnoop_held* held, u64 now) {
     if (verdict.retain) held->flags |= held_retain;
     if (verdict.flags & verdict_rst) held->flags |= held_rst;
   }
-  const Seq shown = flow.early_ack;
+  const Seq shown = flow.early_ack, rcv_nxt = flow.rcv_nxt;
   if (verdict.flags & verdict_data) {
     const Seq begin(verdict.seq), end = begin + verdict.length;
     commit(flow, *custody, begin, end, verdict.retain ? held : nullptr);
-    learn_cost(flow, verdict.memory, verdict.length);
-    settle_reservation(flow, guest);
   }
+  settle_reservation(flow, guest, rcv_nxt);
+  if (verdict.flags & verdict_data) learn_cost(flow, verdict.memory, verdict.length);
   if (verdict.action == VSNOOP_KEEP) {
-    charge(guest, held->memory * memory_unit);
     custody->held += held->memory * memory_unit;
-    guest.stats.held += held->memory * memory_unit;
-    if (guest.stats.held > guest.stats.peak_held) guest.stats.peak_held = guest.stats.held;
+    occupy(guest, held->memory * memory_unit);
     enqueue(*custody, guest, *held);
   } else {
     // Under `ring` the budget is the ring itself; progress() gives the room back.
-    charge(guest, verdict.memory);
-    guest.stats.held += verdict.memory;
-    if (guest.stats.held > guest.stats.peak_held) guest.stats.peak_held = guest.stats.held;
+    occupy(guest, verdict.memory);
   }
   if (verdict.flags & verdict_data) {
     if (!flow.is(flow_sampling) && flow.rcv_nxt == Seq(verdict.seq) + verdict.length) {
@@ -247,8 +246,22 @@ void Engine::refund(Guest& guest, u32 memory) {
   used_ -= memory;
 }
 
-// What windows may be reserved from: an eighth of a budget is left to frames within base_window,
-// for which nothing is reserved. Else a few flows with large windows leave no room for anybody's.
+void Engine::occupy(Guest& guest, u32 memory) {
+  charge(guest, memory);
+  held_ += memory;
+  guest.stats.held += memory;
+  if (guest.stats.held > guest.stats.peak_held) guest.stats.peak_held = guest.stats.held;
+}
+
+void Engine::vacate(Guest& guest, u32 memory) {
+  refund(guest, memory);
+  held_ -= memory;
+  guest.stats.held -= memory;
+}
+
+// What windows may be reserved from: an eighth of a budget is left to flows whose window needs no
+// reservation, and to frames that cost more than expected. Else a few flows with large windows
+// leave no room for anybody's first frame.
 constexpr u64 reservable(u64 budget, u64 used) {
   const u64 limit = budget - budget / 8;
   return limit > used ? limit - used : 0;
@@ -267,28 +280,32 @@ u32 Engine::room(const Flow& flow, const Guest& guest) const {
   if (greed * free <= own) return 0;
   u64 more = (greed * free - own) / (greed + 1);
   if (guest.config.flow_budget) {
-    if (own >= guest.config.flow_budget) return 0;
-    if (more > guest.config.flow_budget - own) more = guest.config.flow_budget - own;
+    const u64 cap = reservable(guest.config.flow_budget, own);
+    if (more > cap) more = cap;
   }
   return static_cast<u32>(more < 0x7fffffff ? more : 0x7fffffff);
 }
 
-// Memory that must stay reserved while the peer is invited up to `edge`.
-u32 Engine::reservation_needed(const Flow& flow, Seq rcv_nxt, Seq edge) const {
-  return memory_for(bytes_between(later(rcv_nxt, flow.guest_ack + base_window), edge), flow.cost);
+// What must stay reserved when rcv_nxt goes from `from` to `to`. A window beyond base_window is paid
+// for from its first byte, so that the frames that fill it find their own room. If frames cost more
+// than when it was reserved, they get their part of it and the difference comes out of what is free.
+u32 Engine::reservation_after(const Flow& flow, Seq from, Seq to) const {
+  if (!flow.reserved || !after(flow.shown_edge, flow.guest_ack + base_window)) return 0;
+  const u32 all = bytes_between(from, flow.shown_edge);
+  const u32 rest = bytes_between(to, flow.shown_edge);
+  if (memory_for(all, flow.cost) <= flow.reserved) return memory_for(rest, flow.cost);
+  return static_cast<u32>(static_cast<u64>(flow.reserved) * rest / all);
 }
 
-// Whether a frame that costs `memory` and moves rcv_nxt to `new_rcv_nxt` fits (I7): its own
-// reservation first, then what is free.
-bool Engine::affordable(const Flow& flow, const Guest& guest, u32 memory, Seq new_rcv_nxt) const {
-  const u32 needed = reservation_needed(flow, new_rcv_nxt, flow.shown_edge);
-  const u64 returned = flow.reserved > needed ? flow.reserved - needed : 0;
+// Whether a frame that costs `memory` fits (I7). Memory is what counts here: what is reserved for
+// windows is room that others may need, and a frame that is here goes before one that may come.
+bool Engine::affordable(const Flow& flow, const Guest& guest, u32 memory) const {
   const u64 charged = units(memory) * memory_unit;
-  if (guest.stats.used - returned + charged > guest.config.budget) return false;
+  if (guest.stats.held + charged > guest.config.budget) return false;
+  if (config_.budget && held_ + charged > config_.budget) return false;
   const Custody* custody = custody_of(flow);
-  const u64 own = flow.reserved + (custody ? custody->held : 0);
-  if (guest.config.flow_budget && own - returned + charged > guest.config.flow_budget) return false;
-  return !config_.budget || used_ - returned + charged <= config_.budget;
+  return !guest.config.flow_budget || !custody ||
+         custody->held + charged <= guest.config.flow_budget;
 }
 
 // The right edge that needs no further reservation.
@@ -296,36 +313,68 @@ Seq Engine::free_edge(const Flow& flow) const {
   return later(flow.shown_edge, flow.guest_ack + base_window);
 }
 
+// What the first reservation has to pay for in addition: the bytes up to free_edge.
+u32 Engine::entry_price(const Flow& flow) const {
+  return flow.reserved ? 0 : memory_for(bytes_between(flow.rcv_nxt, free_edge(flow)), flow.cost);
+}
+
 // The right edge that could be shown now.
 Seq Engine::grantable(const Flow& flow, const Guest& guest) const {
   const Seq free = free_edge(flow);
   if (!after(flow.right_edge, free)) return flow.right_edge;
   const u32 wanted = bytes_between(free, flow.right_edge);
-  const u32 memory = room(flow, guest);
+  const u32 all = room(flow, guest), entry = entry_price(flow);
+  if (all <= entry) return free;
+  const u32 memory = all - entry;
   if (memory_for(wanted, flow.cost) <= memory) return flow.right_edge;
   return free + static_cast<u32>((static_cast<u64>(memory) << 4) / flow.cost);
 }
 
+// Pays the rest for the window shown: it was at rest for a while, or its frames cost more by now.
+void Engine::top_up(Flow& flow, Guest& guest) {
+  if (!after(flow.shown_edge, flow.guest_ack + base_window)) return;
+  const u32 needed = memory_for(bytes_between(flow.rcv_nxt, flow.shown_edge), flow.cost);
+  if (needed <= flow.reserved) return;
+  const u32 missing = needed - flow.reserved, have = room(flow, guest);
+  const u32 more = missing < have ? missing : have;
+  charge(guest, more);
+  flow.reserved += more;
+}
+
 // Shows what is grantable, and reserves for it.
 void Engine::grant(Flow& flow, Guest& guest) {
+  top_up(flow, guest);
   if (flow.shown_edge == flow.right_edge) return;
   const Seq edge = grantable(flow, guest);
   if (!after(edge, flow.shown_edge)) return;
   // Only the new part is priced: what was shown before keeps its price even if frames cost more by
   // now, because there may be no room for the difference (I7).
-  const u32 more = memory_for(bytes_between(free_edge(flow), edge), flow.cost);
+  if (after(edge, free_edge(flow))) {
+    const u32 more = entry_price(flow) + memory_for(bytes_between(free_edge(flow), edge), flow.cost);
+    charge(guest, more);
+    flow.reserved += more;
+  }
   flow.shown_edge = edge;
-  charge(guest, more);
-  flow.reserved += more;
 }
 
-// Gives back what rcv_nxt and guest_ack no longer need.
-void Engine::settle_reservation(Flow& flow, Guest& guest) {
+// Gives back what is no longer needed now that rcv_nxt, which was `from`, or guest_ack has moved.
+void Engine::settle_reservation(Flow& flow, Guest& guest, Seq from) {
   if (!flow.reserved) return;
-  const u32 needed = reservation_needed(flow, flow.rcv_nxt, flow.shown_edge);
-  if (needed >= flow.reserved) return;
+  const u32 needed = reservation_after(flow, from, flow.rcv_nxt);
   refund(guest, flow.reserved - needed);
   flow.reserved = needed;
+}
+
+// What is reserved for a connection that is at rest serves others meanwhile. Its peer starts again
+// from a few segments (RFC 5681 4.1) and is paced by our ACKs, and the window is paid for again
+// before it grows. A sender that sends all of its old window at once after a rest may overrun the
+// budget: what does not fit is not promised, and it recovers as from any full queue.
+void Engine::reclaim_window(Flow& flow, Guest& guest, u64 now) {
+  if (!flow.reserved || flow.early_ack != flow.guest_ack) return;
+  if (static_cast<u16>(moment(now) - flow.last_seen) < reclaim_after) return;
+  refund(guest, flow.reserved);
+  flow.reserved = 0;
+  serve_room(guest, now);
 }
 
 // RFC 9293 3.8.6.2.2: no silly windows.
@@ -338,6 +387,9 @@ bool Engine::worth_an_update(const Flow& flow, Seq edge) const {
 
 // Queues the flow for room, behind those that wait already.
 void Engine::want_room(Ref ref, Flow& flow, Guest& guest, u64 now) {
+  // Somebody may be at rest with a window that is paid for.
+  shortage_ = true;
+  if (sweep_at_ > now + shortage_interval_us) sweep_at_ = now + shortage_interval_us;
   Custody* custody = acquire(ref, flow, now);
   if (!custody || custody->wants_room) return;
   custody->wants_room = true;
@@ -350,26 +402,35 @@ void Engine::want_room(Ref ref, Flow& flow, Guest& guest, u64 now) {
   guest.room_tail = index;
 }
 
-// Room became free: window updates for those that wait, in order. A few at a time.
+// Room became free: window updates for those that wait, in order, a few at a time. One that could
+// not make use of it (its share is full) keeps its place and does not hold up the others.
 void Engine::serve_room(Guest& guest, u64 now) {
-  for (unsigned i = 0; i < 16 && guest.room_head != no_custody; ++i) {
-    Custody& custody = custodies_[guest.room_head];
+  u32 before = no_custody;
+  u32 index = guest.room_head;
+  for (unsigned i = 0; i < served_at_once && index != no_custody; ++i) {
+    if (!reservable(guest.config.budget, guest.stats.used)) return;
+    Custody& custody = custodies_[index];
+    const u32 next = custody.room_next;
     const Ref ref = custody.flow;
     Flow* flow = table_.get(ref);
-    guest.room_head = custody.room_next;
-    custody.wants_room = false;
-    if (!flow) {
-      settle(custody, nullptr);
-      continue;
-    }
-    const bool update = worth_an_update(*flow, grantable(*flow, guest)) &&
+    const bool over = !flow || flow->state == VSNOOP_FLOW_STOPPED;
+    const bool update = !over && worth_an_update(*flow, grantable(*flow, guest)) &&
                         owe(ref, *flow, owed_ack | owed_update, now);
     // Reserved here, not when the frame is written: the next in the queue must not be promised
     // the same room.
     if (update) grant(*flow, guest);
-    if (flow->shown_edge != flow->right_edge) want_room(ref, *flow, guest, now);  // last in line
-    settle(*flow);
-    if (!update) return;
+    const bool wants_more = !over && flow->shown_edge != flow->right_edge;
+    if (wants_more && !update) {
+      before = index;
+      index = next;
+      continue;
+    }
+    (before == no_custody ? guest.room_head : custodies_[before].room_next) = next;
+    if (guest.room_tail == index) guest.room_tail = before;
+    custody.wants_room = false;
+    if (wants_more) want_room(ref, *flow, guest, now);  // last in line
+    settle(custody, flow);
+    index = next;
   }
 }
 

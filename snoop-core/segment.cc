@@ -35,6 +35,7 @@ Reason parse_ipv4(const vsnoop_frame& frame, Segment& segment, Span& span) {
   if (ip[9] != protocol_tcp) return VSNOOP_REASON_not_tcp;
   if (frame.captured < offset + header) return VSNOOP_REASON_truncated;
   // A GSO super-frame of 64 KiB and more has a total length of 0 (BIG TCP).
+  if (!total && frame.wire <= offset + 0xffff) return VSNOOP_REASON_malformed;
   span = {offset + header, total ? offset + total : frame.wire};
   if (span.end > frame.wire || span.end < span.begin) return VSNOOP_REASON_malformed;
   if (load16(ip + 6) & 0x3fff) return VSNOOP_REASON_fragment;
@@ -50,6 +51,7 @@ Reason parse_ipv6(const vsnoop_frame& frame, Segment& segment, Span& span) {
   if (frame.captured < offset + ipv6_header) return VSNOOP_REASON_truncated;
   const u8* ip = frame.data + offset;
   const u32 length = load16(ip + 4);
+  if (!length && frame.wire <= offset + ipv6_header + 0xffff) return VSNOOP_REASON_malformed;
   span = {offset + ipv6_header, length ? offset + ipv6_header + length : frame.wire};
   if (span.end > frame.wire) return VSNOOP_REASON_malformed;
   u8 next = ip[6];

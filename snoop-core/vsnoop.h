@@ -168,7 +168,7 @@ struct vsnoop_config {
   uint32_t flows;     /* most flows tracked, 1 .. 2^22; 128 bytes each */
   uint32_t custodies; /* most flows with something outstanding at one time */
   uint32_t guests;    /* most guests, 1 .. 65535 */
-  uint32_t idle_s;    /* a flow without traffic for so long may be forgotten (if it owes nothing) */
+  uint32_t idle_s;    /* a flow silent for so long may be forgotten (if it owes nothing); 1 .. 8000 */
   uint64_t budget;    /* bytes over all guests; 0: only each guest's own budget bounds */
   uint64_t seed[2];   /* secret; keys the flow table's hash */
   /* Decision log: called with each record's bytes as it is made; 0: none. May not call back. */

@@ -363,7 +363,7 @@ void World::deliver(const std::vector<uint8_t>& bytes, bool again, uint16_t) {
   c->delivered_bytes_.push_back(bytes);
   const Layers l = layers_of(bytes);
   for (uint32_t i = 0; i < p.length(); ++i)
-    if (bytes[l.data + i] != content(true, p.seq() + i)) {
+    if (bytes[l.data + i] != content(true, p.seq() + p.has(SYN) + i)) {
       fail("the guest gets wrong bytes in " + p.text());
       break;
     }

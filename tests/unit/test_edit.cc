@@ -269,3 +269,27 @@ TEST_CASE("edit: random edits of random segments keep checksums right", "[edit]"
     REQUIRE(checksums_right(frame, partial));
   }
 }
+
+extern "C" int vsnoop_face_from_c(void);  // face_c.c
+
+TEST_CASE("face: a C11 program can use it", "[face]") {
+  // The line of face_c.c that failed.
+  CHECK(vsnoop_face_from_c() == 0);
+}
+
+TEST_CASE("face: configurations out of range are refused", "[face]") {
+  vsnoop_config config;
+  vsnoop_defaults(&config);
+  REQUIRE(vsnoop_memory_needed(&config) > 0);
+  const auto refused = [&](auto change) {
+    vsnoop_config c = config;
+    change(c);
+    return vsnoop_memory_needed(&c) == 0;
+  };
+  CHECK(refused([](auto& c) { c.flows = 0; }));
+  CHECK(refused([](auto& c) { c.flows = (1u << 22) + 1; }));
+  CHECK(refused([](auto& c) { c.custodies = 0; }));
+  CHECK(refused([](auto& c) { c.guests = 0; }));
+  CHECK(refused([](auto& c) { c.guests = 65536; }));
+  CHECK(refused([](auto& c) { c.idle_s = 0; }));
+}

@@ -51,6 +51,7 @@ TEST_CASE("G1: any frame of the guest is a sign of life, even one of another con
   Options other;
   other.peer_port = 40001;
   Established d(c.world(), other);
+  c.world().automatic = false;  // a ring that is served is a sign of life, too
   c.advance(2500);
   REQUIRE(c.flow().pause == VSNOOP_REASON_guest_silent);
   d.guest(ack(1));
@@ -255,16 +256,11 @@ TEST_CASE("G4: guest's keep-alive swallowed (trap): SEQ = SND.UNA - 1 passes, wi
   }
 }
 
-TEST_CASE("G4: window probe with the peer's window closed (trap): the guest's probe passes, and the "
-          "early ACK stays inside the peer's window") {
+TEST_CASE("G4: window probe with the peer's window closed (trap): the guest's probe passes") {
   Established c;
   c.peer(ack(1).window(0));
-  const auto before = c.flow();
-  c.guest(data(1, 1).ack(1));  // a probe beyond the peer's edge? it was told 502 before
-  c.peer(data(1, 100).window(0));
-  const auto sent = c.emitted();
-  REQUIRE_THAT(sent, OneAck(101));
-  CHECK(distance(sent[0].seq(), before.peer_edge) <= 0);
+  CHECK(c.guest(data(1, 1).ack(1)).passed);
+  CHECK(c.guest(data(0, 0).ack(1)).passed);
 }
 
 TEST_CASE("G4: a probing guest does not push the early ACK's SEQ out of the peer's window") {

@@ -220,7 +220,8 @@ TEST_CASE("parse: IPv6 extension headers are stepped over", "[parse]") {
   CHECK(chain(extension(6, 3), 60).s.tcp_offset == 54 + 24);
   CHECK(chain(extension(6), 43).s.payload == 5);
   CHECK(chain(extension(43) + extension(60, 2) + extension(6), 0).s.tcp_offset == 54 + 32);
-  CHECK(chain(extension(6, 256), 0).s.payload == 5);  // the longest
+  CHECK(chain(extension(6, 53), 0).s.payload == 5);
+  CHECK(chain(extension(6, 54), 0).reason == VSNOOP_REASON_malformed);  // headers of > 512 bytes
   Bytes eight, nine;
   for (int i = 0; i < 8; ++i) eight = eight + extension(i == 7 ? 6 : 60);
   for (int i = 0; i < 9; ++i) nine = nine + extension(i == 8 ? 6 : 60);

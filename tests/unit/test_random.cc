@@ -232,6 +232,8 @@ struct Connection {
   bool shown = false;
   u32 shown_ack = 0, shown_edge = 0;
   bool touched = false;  // by vsnoop, which tracks it
+  bool rested = false;   // long enough for its reservation to be lent to others
+  u64 spoke_at = 0;
 };
 
 class Walk {
@@ -937,11 +939,16 @@ class Walk {
     ordered(f.guest_ack, f.early_ack, "guest_ack <= early_ack");
     if (t.flow_budget && f.held + f.reserved > t.flow_budget)
       fail("I7: a flow has more than its share: " + describe(c));
-    // I2b: what is shown beyond the first 64 KiB is reserved, at a byte of memory a byte at least.
+    if (f.early_ack != f.guest_ack && t.policy == VSNOOP_POLICY_HOLD && steps % 16 == 0) promised(c, f);
+    // I2b: what is shown beyond the first 64 KiB is reserved, at a byte of memory a byte at least;
+    // but for what was lent to others while the connection was at rest.
+    if (f.reserved) c.rested = false;
+    if (c.spoke_at && now - c.spoke_at > 250000) c.rested = true;
+    c.spoke_at = now;
+    if (c.rested) return;
     const u32 from = distance(f.rcv_nxt, f.guest_ack + 65536) > 0 ? f.rcv_nxt : f.guest_ack + 65536;
     if (f.state != VSNOOP_FLOW_DRAINING && distance(f.shown_edge, from) > 0 && f.reserved < f.shown_edge - from)
       fail("I2b: shown beyond what is reserved: " + describe(c));
-    if (f.early_ack != f.guest_ack && t.policy == VSNOOP_POLICY_HOLD && steps % 16 == 0) promised(c, f);
   }
 
   // I3: every promised byte is in custody.

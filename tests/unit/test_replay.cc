@@ -474,6 +474,7 @@ TEST_CASE("replay: damaged files are named with their offset, the rest is report
       Options options;
       options.paths = {path};
       options.json = directory / "report.json";
+      options.early_sack = round % 2;
       std::ostringstream text;
       std::streambuf* before = std::cout.rdbuf(text.rdbuf());
       const int status = run_replay(options);

@@ -31,20 +31,22 @@ uint32_t skip_extensions(const uint8_t* data, uint32_t length, uint32_t at, uint
 }  // namespace
 
 int FramePool::class_of(uint32_t length) {
-  for (int i = 0; i < kClasses; ++i)
-    if (length <= kSizes[i] - sizeof(Frame)) return i;
-  return -1;
+  static_assert(size_of_class(kClasses - 1) >= kLongest + sizeof(Frame));
+  const uint32_t bytes = length + static_cast<uint32_t>(sizeof(Frame));
+  if (length > kLongest) return -1;
+  if (bytes <= size_of_class(1)) return bytes <= size_of_class(0) ? 0 : 1;
+  return static_cast<int>((bytes + kPage - 1) / kPage) + 1;
 }
 
 uint32_t FramePool::cost(uint32_t length) {
   const int size_class = class_of(length);
-  return size_class < 0 ? length : kSizes[size_class];
+  return size_class < 0 ? length : size_of_class(size_class);
 }
 
-uint32_t FramePool::cost(const Frame& frame) { return kSizes[frame.size_class]; }
+uint32_t FramePool::cost(const Frame& frame) { return size_of_class(frame.size_class); }
 
 void FramePool::grow(int size_class) {
-  const size_t size = kSizes[size_class];
+  const size_t size = size_of_class(size_class);
   const size_t count = kSlab / size;
   slabs_.push_back(std::make_unique<std::byte[]>(count * size));
   std::byte* slab = slabs_.back().get();

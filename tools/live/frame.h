@@ -99,9 +99,13 @@ class FramePool {
   static uint32_t cost(const Frame& frame);
 
  private:
-  static constexpr uint32_t kSizes[] = {512, 2048, 4096, 8192, 16384, 32768, 66048};
-  static constexpr int kClasses = sizeof kSizes / sizeof kSizes[0];
-  static_assert(kSizes[kClasses - 1] >= kLongest + sizeof(Frame));
+  // 512, 2048, then steps of a page: budgets are charged what a frame really occupies, so little
+  // may be wasted.
+  static constexpr uint32_t kPage = 4096;
+  static constexpr int kClasses = 19;
+  static constexpr uint32_t size_of_class(int size_class) {
+    return size_class == 0 ? 512 : size_class == 1 ? 2048 : kPage * static_cast<uint32_t>(size_class - 1);
+  }
 
   static int class_of(uint32_t length);
   void grow(int size_class);

@@ -45,7 +45,8 @@ struct Segment {
   uint32_t seq = 0, ack = 0, payload = 0;  // payload: bytes according to the IP header
   uint8_t flags = 0;
   int8_t shift = -1;  // window scale option; -1: none
-  // TCP's, or bad if IPv4's is wrong. unknown: bytes are missing. partial: only the pseudo header is summed up.
+  // TCP's, or bad if IPv4's is wrong. unknown: bytes are missing. partial: only the pseudo header
+  // is summed up.
   Checksum checksum = Checksum::unknown;
 
   bool has(uint8_t flag) const { return (flags & flag) != 0; }

@@ -15,6 +15,8 @@ constexpr uint32_t frame_overhead = 256;  // what a host's own frame object cost
 constexpr uint64_t clock_start_us = 1'000'000;
 constexpr size_t most_violations = 20;
 constexpr int most_ticks = 100'000;  // at one instant
+// In one silence; then its rest is skipped. Hours of timers: longer is a capture's broken clock.
+constexpr int most_ticks_of_gap = 20'000;
 
 uint32_t slots_of(uint32_t wire) { return std::max(1u, (wire + slot_bytes - 1) / slot_bytes); }
 
@@ -195,14 +197,17 @@ void WhatIf::finish() {
 // Runs timers and delayed frames in the order of their times. At the end of the file (INT64_MAX)
 // time stops with the last frame: what would have happened later the capture cannot judge.
 void WhatIf::advance(int64_t until_ns) {
-  int ticks = 0;
+  int ticks = 0, ticks_of_gap = 0;
   while (!events_.empty()) {
     const int64_t at = events_.begin()->first.first;
     if (at > until_ns || (until_ns == INT64_MAX && !frames_waiting_)) break;
+    const auto since_start =
+        static_cast<uint64_t>(std::max<int64_t>(0, at - result_.plan.first_ns));
+    const uint64_t next = clock_start_us + since_start / 1000;
     const uint64_t due = vsnoop_deadline(engine_);
-    if (due <= clock_start_us +
-                   static_cast<uint64_t>(std::max<int64_t>(0, at - result_.plan.first_ns)) / 1000) {
-      const uint64_t now = last_clock_ = std::max(last_clock_, due);
+    if (due <= next) {
+      const bool skip = ++ticks_of_gap > most_ticks_of_gap;
+      const uint64_t now = last_clock_ = std::max(last_clock_, skip ? next : due);
       const int64_t now_ns =
           result_.plan.first_ns + static_cast<int64_t>(now - clock_start_us) * 1000;
       release(vsnoop_tick(engine_, now));
@@ -214,6 +219,7 @@ void WhatIf::advance(int64_t until_ns) {
       if (ticks > most_ticks) throw std::runtime_error("the engine's timers do not advance");
       continue;
     }
+    ticks_of_gap = 0;
     Event event = std::move(events_.begin()->second);
     events_.erase(events_.begin());
     happen(event, at);

@@ -94,8 +94,8 @@ class WhatIf {
   };
   struct RingEntry {
     uint32_t slots;
-    uint32_t pushed;      // bytes to report to the engine
-    vsnoop_held* held;    // retained by the engine, or 0
+    uint32_t pushed;    // bytes to report to the engine
+    vsnoop_held* held;  // retained by the engine, or 0
   };
   struct GuestState {
     std::deque<uint32_t> passing;  // slots of each frame that waits for the ring unpromised

@@ -1,0 +1,276 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+//
+// Policies: off, ring, hold; engage = always, auto; early SACK.
+#include "tests/unit/harness.h"
+
+using namespace vsnoop_test;
+
+namespace {
+
+Setup with_policy(uint8_t policy) {
+  Setup setup;
+  setup.guest.policy = policy;
+  return setup;
+}
+
+Setup with_auto() {
+  Setup setup;
+  setup.guest.engage = VSNOOP_ENGAGE_AUTO;
+  return setup;
+}
+
+Setup with_early_sack() {
+  Setup setup;
+  setup.guest.early_sack = 1;
+  return setup;
+}
+
+// One exchange of a guest that takes `ms` to acknowledge.
+void exchange(Connection& c, uint32_t seq, uint64_t ms) {
+  c.peer(data(seq, 100));
+  c.advance(ms);
+  c.guest(ack(seq + 100));
+}
+
+}  // namespace
+
+// --- off, ring -----------------------------------------------------------------------------------
+
+TEST_CASE("Off: nothing is looked at, nothing is changed") {
+  Connection c(with_policy(VSNOOP_POLICY_OFF));
+  c.peer(syn());
+  c.guest(syn_ack());
+  CHECK_THAT(c.peer(data(1, 1000)), Passed(VSNOOP_REASON_off));
+  const Outcome o = c.guest(ack(1001));
+  CHECK_THAT(o, Passed(VSNOOP_REASON_off));
+  CHECK(o.bytes == c.bytes_from_guest(ack(1001)));
+  CHECK_FALSE(c.tracked());
+}
+
+TEST_CASE("Ring: what is in the guest's ring is acknowledged, and nothing is held") {
+  Established c(with_policy(VSNOOP_POLICY_RING));
+  CHECK_THAT(c.peer(data(1, 1000)), Pushed(VSNOOP_REASON_in_order));
+  CHECK_THAT(c.emitted(), OneAck(1001));
+  CHECK(c.world().custody() == 0);
+}
+
+TEST_CASE("Ring: grant copy fails (trap): what did not get into the ring is not promised") {
+  Established c(with_policy(VSNOOP_POLICY_RING));
+  CHECK_FALSE(c.peer(data(1, 1000), false).passed);
+  CHECK_THAT(c.emitted(), Nothing());
+  CHECK_THAT(c.peer(data(1, 1000)), Pushed(VSNOOP_REASON_in_order));
+  CHECK_THAT(c.emitted(), OneAck(1001));
+}
+
+TEST_CASE("Ring: the ring is the budget; progress gives room back") {
+  Setup setup = with_policy(VSNOOP_POLICY_RING);
+  setup.guest.budget = 4 * 4096;
+  Established c(setup);
+  c.world().automatic = false;
+  for (uint32_t i = 0; i < 4; ++i)
+    CHECK_THAT(c.peer(data(1 + i * 100, 100).memory(4096)), Pushed(VSNOOP_REASON_in_order));
+  CHECK_THAT(c.peer(data(401, 100).memory(4096)), Passed(VSNOOP_REASON_no_budget));
+  c.consume(2);
+  CHECK(c.stats().held == 2 * 4096);
+  CHECK_THAT(c.peer(data(401, 100).memory(4096)), Pushed(VSNOOP_REASON_in_order));
+}
+
+TEST_CASE("Ring: a duplicate that the guest may lack is answered and forwarded (P3)") {
+  Established c(with_policy(VSNOOP_POLICY_RING));
+  c.peer(data(1, 1000));
+  c.emitted();
+  CHECK_THAT(c.peer(data(1, 1000)), Passed(VSNOOP_REASON_duplicate_forwarded));
+  CHECK_THAT(c.emitted(), Count(1));
+  c.guest(ack(1001));
+  CHECK_THAT(c.peer(data(1, 1000)), Dropped(VSNOOP_REASON_duplicate_answered));
+}
+
+TEST_CASE("Ring: nothing is delivered again: I3 does not hold, as in 2010") {
+  Established c(with_policy(VSNOOP_POLICY_RING));
+  c.peer(data(1, 1000));
+  c.advance(100000);
+  CHECK(c.stats().redelivered_frames == 0);
+}
+
+TEST_CASE("Ring: holes are remembered without frames (P4, P5)") {
+  Established c(with_policy(VSNOOP_POLICY_RING));
+  c.peer(data(1001, 1000));
+  CHECK_THAT(c.emitted(), Nothing());
+  c.peer(data(1, 1000));
+  CHECK_THAT(c.emitted(), OneAck(2001));
+}
+
+// --- engage = auto -------------------------------------------------------------------------------
+
+TEST_CASE("I5: engage = auto, a quick guest, a small window: everything passes byte-identical") {
+  Established c(with_auto());
+  for (uint32_t i = 0; i < 50; ++i) {
+    const Packet p = data(1 + i * 1000, 1000);
+    const auto sent = c.bytes_from_peer(p);
+    CHECK(c.peer(p).action() == VSNOOP_PASS);
+    REQUIRE(c.delivered_bytes().size() == 1);
+    CHECK(c.delivered_bytes().back() == sent);
+    c.delivered();
+    c.advance(1);
+    const Packet a = ack(1001 + i * 1000).window(502);
+    const auto acked = c.bytes_from_guest(a);
+    const Outcome o = c.guest(a);
+    CHECK(o.action() == VSNOOP_PASS);
+    CHECK(o.bytes == acked);
+    CHECK_THAT(c.emitted(), Nothing());
+  }
+}
+
+TEST_CASE("I5: in a flow never promised duplicates and probes go to the guest, vsnoop says nothing") {
+  Established c(with_auto());
+  c.peer(data(1, 1000));
+  c.guest(ack(1001));
+  CHECK_THAT(c.peer(data(1, 1000)), Passed(VSNOOP_REASON_duplicate_forwarded));
+  CHECK(c.guest(ack(1001).sack({{1, 1001}})).bytes ==
+        c.bytes_from_guest(ack(1001).sack({{1, 1001}})));
+  CHECK_THAT(c.peer(data(1000, 0)), Passed(VSNOOP_REASON_probe));
+  CHECK_THAT(c.peer(data(1000, 1)), Passed(VSNOOP_REASON_probe));
+  CHECK_THAT(c.emitted(), Nothing());
+}
+
+TEST_CASE("Auto: a guest that takes longer than engage_us is promised for") {
+  Established c(with_auto());
+  exchange(c, 1, 30);
+  CHECK(c.flow().latency_us > 28000);
+  CHECK_THAT(c.peer(data(101, 100)), Kept(VSNOOP_REASON_in_order));
+  CHECK_THAT(c.emitted(), OneAck(201));
+}
+
+TEST_CASE("Auto: a guest that answers quickly is not, and nobody is before the first measurement") {
+  Established c(with_auto());
+  CHECK_THAT(c.peer(data(1, 100)), Passed(VSNOOP_REASON_guest_quick));
+  c.advance(1);
+  c.guest(ack(101));
+  CHECK_THAT(c.peer(data(101, 100)), Passed(VSNOOP_REASON_guest_quick));
+}
+
+TEST_CASE("Auto: one slow answer engages at once; many quick ones disengage") {
+  Established c(with_auto());
+  uint32_t at = 1;
+  for (int i = 0; i < 5; ++i, at += 100) exchange(c, at, 0);
+  exchange(c, at, 30);
+  at += 100;
+  CHECK(c.flow().pause == VSNOOP_REASON_none);
+  int quick = 0;
+  for (; quick < 60 && c.flow().pause == VSNOOP_REASON_none; ++quick, at += 100) exchange(c, at, 0);
+  CHECK(quick > 8);
+  CHECK(quick < 60);
+}
+
+TEST_CASE("Auto: promises made while engaged stand when the guest turns quick") {
+  Established c(with_auto());
+  exchange(c, 1, 30);
+  c.peer(data(101, 1000));
+  c.emitted();
+  const Outcome o = c.guest(data(1, 10).ack(101));
+  CHECK(o.seen->ack() == 1101);
+}
+
+// --- early SACK ----------------------------------------------------------------------------------
+
+TEST_CASE("P4: early SACK is off by default: the guest speaks") {
+  Established c;
+  c.peer(data(1001, 1000));
+  CHECK_THAT(c.emitted(), Nothing());
+}
+
+TEST_CASE("P4: early SACK: a duplicate ACK with a block for what is held above the hole") {
+  Established c(with_early_sack());
+  c.peer(data(1, 1000));
+  c.emitted();
+  c.peer(data(2001, 1000));
+  CHECK_THAT(c.emitted(), OneAckWithSack(1001, {{2001, 3001}}));
+  CHECK(c.emitted_reason() == VSNOOP_REASON_early_sack);
+}
+
+TEST_CASE("P4: early SACK: not on a flow that did not agree SACK") {
+  Options options;
+  options.sack = false;
+  Established c(with_early_sack(), options);
+  c.peer(data(1001, 1000));
+  CHECK_THAT(c.emitted(), Nothing());
+}
+
+TEST_CASE("P4: early SACK: no reneging: when the hole is filled the ACK goes to the range's end") {
+  Established c(with_early_sack());
+  c.peer(data(1001, 1000));
+  c.emitted();
+  c.peer(data(1, 1000));
+  CHECK_THAT(c.emitted(), OneAck(2001));
+  CHECK(c.flow().early_ack == 2001);
+  c.guest(ack(2001));
+}
+
+TEST_CASE("P4: early SACK: no reneging even if the flow is paused when the hole is filled") {
+  Established c(with_early_sack());
+  c.peer(data(1001, 1000));
+  c.emitted();
+  Outcome o = c.ask(data(1, 1000));
+  c.world().quiesce();
+  c.finish(o);
+  CHECK_THAT(c.emitted(), OneAck(2001));
+}
+
+TEST_CASE("P4: early SACK: a guest's ACK inside a range that was SACKed is raised to its end") {
+  Established c(with_early_sack());
+  c.peer(data(1001, 1000));
+  c.emitted();
+  c.peer(data(1, 1000).set(URG));  // fills the hole unseen by vsnoop
+  const Outcome o = c.guest(ack(1501));
+  REQUIRE(o.passed);
+  CHECK(o.seen->ack() == 2001);
+  CHECK(c.flow().early_ack == 2001);
+}
+
+TEST_CASE("P4: early SACK: a guest's ACK that stops right below a SACKed range is raised as well") {
+  Established c(with_early_sack());
+  c.peer(data(1001, 1000));
+  c.emitted();
+  c.peer(data(1, 1000).set(URG));
+  const Outcome o = c.guest(ack(1001));
+  REQUIRE(o.passed);
+  CHECK(o.seen->ack() == 2001);
+}
+
+TEST_CASE("P4: early SACK: ranges that were SACKed are never let go, however long the hole stands") {
+  Setup setup = with_early_sack();
+  setup.guest.giveup_us = 5000000;
+  Established c(setup);
+  c.peer(data(1001, 1000));
+  c.emitted();
+  c.advance(60000);
+  CHECK(c.world().custody() == 1);
+  c.peer(data(1, 1000));
+  CHECK_THAT(c.emitted(), OneAck(2001));
+}
+
+TEST_CASE("P4: early SACK: a promise over an old SACKed range is not taken for an old promise") {
+  Setup setup = with_early_sack();
+  setup.guest.giveup_us = 5000000;
+  setup.guest.promise_age_us = 20000000;
+  Established c(setup);
+  c.peer(data(1001, 1000));
+  c.advance(60000);
+  c.peer(data(1, 1000));
+  c.emitted();
+  c.advance(1500);
+  CHECK(c.flow().state == VSNOOP_FLOW_ACTIVE);
+  CHECK_THAT(c.emitted(), Nothing());
+}
+
+TEST_CASE("P4: early SACK: a SACKed frame that the guest drops is delivered again") {
+  Established c(with_early_sack());
+  c.peer(data(1001, 1000));
+  c.peer(data(1, 1000));
+  c.guest(ack(1001));
+  c.delivered();
+  c.advance(2500);
+  const auto got = c.delivered();
+  REQUIRE_FALSE(got.empty());
+  CHECK(got[0].seq() == 1001);
+}
