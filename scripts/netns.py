@@ -16,10 +16,14 @@ GUEST_ADDRESS = "10.77.0.2"
 _MACS = {"peer": "02:00:0a:4d:00:01", "guest": "02:00:0a:4d:00:02"}
 _NAME = re.compile(r"vsn-(?:peer|dd|guest)-(\d+)(?:-\d+)?")
 
+# What a guest may receive ahead of its application: the window it can advertise. "large" is what a
+# server for bulk data is given; "auto" is Linux's own default, which grows with use up to 6 MB.
+RECEIVE_BUFFERS = {"large": "4096 8388608 16777216", "auto": "4096 131072 6291456"}
+
 # Linux's own defaults, but for the last two, so that a tuned host measures what others do. No route
 # shall remember one transfer's congestion window for the next.
 SYSCTLS = {
-    "net.ipv4.tcp_rmem": "4096 131072 6291456",
+    "net.ipv4.tcp_rmem": RECEIVE_BUFFERS["auto"],
     "net.ipv4.tcp_wmem": "4096 16384 4194304",
     "net.ipv4.tcp_slow_start_after_idle": "1",
     "net.ipv4.tcp_window_scaling": "1",
@@ -72,6 +76,11 @@ class Testbed:
         ):
             ip("-n", namespace, "neigh", "replace", address, "lladdr", _MACS[other],
                "dev", role, "nud", "permanent")
+
+    def set_receive_buffer(self, kind):
+        """`kind`: of RECEIVE_BUFFERS; for the guest's connections from now on."""
+        ip("netns", "exec", self.guest, "sh", "-ec",
+           f"echo '{RECEIVE_BUFFERS[kind]}' > /proc/sys/net/ipv4/tcp_rmem")
 
     def delete(self):
         """Removes what create() made, however far it came. Never raises."""

@@ -30,6 +30,7 @@ class Setting:
     guest: str
     connection: str
     linger_us: float = 0
+    receive_buffer: str = "large"  # of netns.RECEIVE_BUFFERS
     repeat: int = 1  # 2: measured again, to show how far two equal measurements lie apart
 
     def name(self):
@@ -38,6 +39,8 @@ class Setting:
         parts.append(self.connection)
         if self.linger_us:
             parts.append(f"linger {self.linger_us:g} us")
+        if self.receive_buffer != "large":
+            parts.append(f"{self.receive_buffer} receive buffer")
         return ", ".join(parts)
 
 
@@ -140,6 +143,7 @@ async def measure(options, testbed, setting, on_transfer):
     """All transfers of one setting."""
     period_ms = setting.vcpus * setting.slice_ms if setting.vcpus > 1 else 10
     result = Result(setting)
+    testbed.set_receive_buffer(setting.receive_buffer)
     async with Live(options, testbed, setting) as live:
         # Phases count from the start of the guest's first slice, so that all policies meet the same.
         command = child_command(

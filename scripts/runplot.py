@@ -27,6 +27,7 @@ def plot(cells, folder):
     for connection, name in (("established", "run.svg"), ("fresh", "run-fresh.svg")):
         chosen = [c for c in cells
                   if c["connection"] == connection and c["repeat"] == 1 and c["median_ms"]
+                  and c["receive_buffer"] == "large"
                   and c["vcpus"] == max(o["vcpus"] for o in cells)]
         if chosen:
             # Settings measured beside the main ones have a longer linger.

@@ -49,13 +49,15 @@ def cells_of(results, sizes):
                     "lost_bytes": lost,
                     "failed": len(transfers) - len(good),
                     "linger_us": setting.linger_us,
+                    "receive_buffer": setting.receive_buffer,
                     "repeat": setting.repeat,
                     "retransmits": sum(t["retransmits"] for t in transfers),
                 })
 
     def key(cell):
         return tuple(cell[k] for k in
-                     ("size_bytes", "vcpus", "guest", "connection", "clock", "linger_us"))
+                     ("size_bytes", "vcpus", "guest", "connection", "clock", "linger_us",
+                      "receive_buffer"))
 
     off = {key(c): c["median_ms"] for c in cells if c["policy"] == "off" and c["repeat"] == 1}
     for cell in cells:
@@ -91,14 +93,17 @@ def print_tables(console, cells):
     each policy."""
     groups = {}
     for cell in cells:
-        group = (cell["vcpus"], cell["guest"], cell["linger_us"], cell["connection"])
+        group = (cell["vcpus"], cell["guest"], cell["linger_us"], cell["receive_buffer"],
+                 cell["connection"])
         groups.setdefault(group, []).append(cell)
-    for (vcpus, guest, linger_us, connection), members in groups.items():
+    for (vcpus, guest, linger_us, receive_buffer, connection), members in groups.items():
         title = f"\n{connection} connections, "
         title += (f"{guest} guest with 1 of {vcpus} virtual CPUs, {members[0]['slice_ms']:g} ms each"
                   if vcpus > 1 else "guest with a CPU of its own")
         if linger_us:
             title += f", lingers {linger_us:g} us"
+        if receive_buffer != "large":
+            title += f", {receive_buffer} receive buffer"
         console.print(title, style="bold")
         columns = [(policy, repeat) for policy, repeat in
                    (("off", 1), ("off", 2), ("ring", 1), ("hold", 1))

@@ -575,8 +575,10 @@ void World::check() {
     if (s.used != held + reserved)
       fail("used: stats say " + text(s.used) + ", frames " + text(held) + " + reserved " +
            text(reserved));
-    if (check_budget && s.used > setup_.guest.budget)
-      fail("I7: used " + text(s.used) + " of a budget of " + text(setup_.guest.budget));
+    if (check_budget && s.held > setup_.guest.budget)
+      fail("I7: held " + text(s.held) + " of a budget of " + text(setup_.guest.budget));
+    if (reserved > setup_.guest.budget)
+      fail("I2b: reserved " + text(reserved) + " of a budget of " + text(setup_.guest.budget));
     if (s.peak_held < s.held) fail("peak_held is below held");
   }
   for (Connection* c : connections_) {

@@ -294,6 +294,23 @@ TEST_CASE("P12: simultaneous open is not tracked, whichever SYN comes first", "[
   }
 }
 
+TEST_CASE("P12: simultaneous open stays untracked when its SYNs are repeated", "[P12][handshake]") {
+  const bool guest_first = GENERATE(false, true);
+  Connection c;
+  if (guest_first) c.guest(syn());
+  c.peer(syn());
+  if (!guest_first) c.guest(syn());
+  c.peer(syn());
+  c.guest(syn());
+  c.guest(syn_ack());
+  c.peer(syn_ack());
+  c.peer(syn());
+  c.guest(syn_ack());
+  c.peer(ack(1));
+  c.guest(ack(1));
+  check_untracked(c);
+}
+
 TEST_CASE("P12: a split handshake is not tracked", "[P12][handshake]") {
   Connection c(Options{.guest_opens = true});
   c.guest(syn());
@@ -544,6 +561,23 @@ TEST_CASE("P8: a SYN with an odd option on a live tuple, taken by the guest, end
   c.peer(data(1, 100));
   CHECK_THAT(c.guest(ack(101)), Passed());
   CHECK_THAT(c.emitted(), Nothing());
+}
+
+TEST_CASE("P8: a tuple is used again out of TIME-WAIT", "[P8][handshake]") {
+  for (const bool at_once : {false, true}) {
+    Established c;
+    c.peer(data(1, 1000));
+    c.guest(fin(1).ack(1001));
+    c.peer(fin(1001).ack(2));
+    c.guest(ack(1002));
+    if (!at_once) c.advance(100);
+    CHECK(c.tracked() == at_once);
+    c.peer(syn(500000));
+    CHECK_THAT(c.guest(syn_ack(500001, 90000)), Passed());
+    c.rebase(500000, 90000);
+    c.peer(ack(1));
+    check_offloaded(c);
+  }
 }
 
 TEST_CASE("P8: a forged SYN does not make a repeated SYN-ACK end the connection", "[P8]") {

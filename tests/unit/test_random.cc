@@ -923,8 +923,9 @@ class Walk {
   void check(Connection& c) {
     const vsnoop_guest_stats& s = *vsnoop_stats(v, 0);
     if (t.policy == VSNOOP_POLICY_HOLD) {
-      if (s.used > t.budget) fail("I7: used " + std::to_string(s.used) + " of " + std::to_string(t.budget));
-      if (t.total_budget && s.used > t.total_budget) fail("I7: used more than there is over all guests");
+      if (s.held > t.budget) fail("I7: held " + std::to_string(s.held) + " of " + std::to_string(t.budget));
+      if (s.used - s.held > t.budget) fail("I2b: reserved more than the budget");
+      if (t.total_budget && s.held > t.total_budget) fail("I7: held more than there is over all guests");
     }
     vsnoop_flow_info f;
     if (!vsnoop_flow(v, c.ref, &f) || f.peer_port != c.port) return;
@@ -937,17 +938,17 @@ class Walk {
     ordered(f.early_ack, f.shown_edge, "early_ack <= shown_edge");
     ordered(f.shown_edge, f.right_edge, "I2b shown_edge <= right_edge");
     ordered(f.guest_ack, f.early_ack, "guest_ack <= early_ack");
-    if (t.flow_budget && f.held + f.reserved > t.flow_budget)
+    if (t.flow_budget && (f.held > t.flow_budget || f.reserved > t.flow_budget))
       fail("I7: a flow has more than its share: " + describe(c));
     if (f.early_ack != f.guest_ack && t.policy == VSNOOP_POLICY_HOLD && steps % 16 == 0) promised(c, f);
     // I2b: what is shown beyond the first 64 KiB is reserved, at a byte of memory a byte at least;
     // but for what was lent to others while the connection was at rest.
-    if (f.reserved) c.rested = false;
     if (c.spoke_at && now - c.spoke_at > 250000) c.rested = true;
     c.spoke_at = now;
-    if (c.rested) return;
     const u32 from = distance(f.rcv_nxt, f.guest_ack + 65536) > 0 ? f.rcv_nxt : f.guest_ack + 65536;
-    if (f.state != VSNOOP_FLOW_DRAINING && distance(f.shown_edge, from) > 0 && f.reserved < f.shown_edge - from)
+    const u32 needed = distance(f.shown_edge, from) > 0 ? f.shown_edge - from : 0;
+    if (f.reserved >= f.shown_edge - f.rcv_nxt) c.rested = false;  // all is paid for again
+    if (f.reserved < needed && !c.rested && f.state != VSNOOP_FLOW_DRAINING)
       fail("I2b: shown beyond what is reserved: " + describe(c));
   }
 

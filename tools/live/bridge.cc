@@ -15,6 +15,7 @@ constexpr int kBatch = 64;
 constexpr uint16_t kGuest = 0;
 constexpr uint64_t kRetry = 200 * kMicrosecond;     // a device without room
 constexpr uint64_t kReopen = 100 * kMillisecond;    // an interface that is gone
+constexpr int kLastTries = 200;                     // of a millisecond, when the bridge stops
 constexpr uint64_t kCatchUp = 20 * kMillisecond;    // most that a late wake-up may be made up for
 
 uint64_t clock_ns(clockid_t clock) {
@@ -54,7 +55,7 @@ void Bridge::create_engine(uint64_t now) {
 // ---- peer to guest
 
 uint64_t Bridge::arrival_of(const Packet& packet, uint64_t now) const {
-  if (packet.arrival == 0) return now;
+  if (packet.arrival == 0 || !link_in_.limited()) return now;
   return std::clamp(packet.arrival - clock_offset_, now - kCatchUp, now);
 }
 
@@ -204,8 +205,8 @@ bool Bridge::deliver(uint64_t now, bool all) {
   uint32_t memory = 0;
   for (int i = 0; (i < kBatch || all) && !ring_.empty(); ++i) {
     const InRing entry = ring_.front();
-    if (send_to_guest(outgoing(entry), now) == Sent::kLater) break;
-    if (!guest_up_) return true;  // and the ring went with it
+    const Sent sent = send_to_guest(outgoing(entry), now);
+    if (sent == Sent::kLater || sent == Sent::kDown) break;
     ring_.pop();
     any = true;
     memory += entry.memory;
@@ -243,14 +244,16 @@ bool Bridge::read_guest(uint64_t now) {
       break;
     }
     counts_.from_guest.count(packet.length);
-    from_guest(packet, now);
+    // What it sent while its virtual CPU was away cannot have left before that came back.
+    const uint64_t since = std::max(arrival_of(packet, now), std::min(vcpu_.running_since(), now));
+    from_guest(packet, since, now);
     guest_.pop(packet);
     any = true;
   }
   return any;
 }
 
-void Bridge::from_guest(Packet& packet, uint64_t now) {
+void Bridge::from_guest(Packet& packet, uint64_t since, uint64_t now) {
   if (engine_) {
     const vsnoop_frame frame{packet.data, packet.length, packet.length,
                              FramePool::cost(packet.length), packet.checksum};
@@ -264,14 +267,16 @@ void Bridge::from_guest(Packet& packet, uint64_t now) {
       vsnoop_apply_edit(packet.data, packet.length, &verdict.edit,
                         packet.checksum == VSNOOP_CHECKSUM_PARTIAL);
   }
-  to_peer(packet, now);
+  to_peer(packet, since, now);
 }
 
-void Bridge::to_peer(Packet& packet, uint64_t now) {
+// `since`: when the link could have begun with it.
+void Bridge::to_peer(Packet& packet, uint64_t since, uint64_t now) {
   if (link_queue_.empty() && now >= peer_retry_) {
     const uint64_t bytes = wire_bytes(packet.length, packet.vnet);
-    if (link_out_.due(now, bytes) <= now && send_to_peer(Outgoing::of(packet), now) != Sent::kLater) {
-      link_out_.passed(now, bytes);
+    if (link_out_.due(since, bytes) <= now &&
+        send_to_peer(Outgoing::of(packet), now) != Sent::kLater) {
+      link_out_.passed(since, bytes);
       return;
     }
   }
@@ -280,12 +285,12 @@ void Bridge::to_peer(Packet& packet, uint64_t now) {
     ++counts_.no_buffer;
     return;
   }
-  link_queue_.push({frame, now});
+  link_queue_.push({frame, since});
   link_queue_bytes_ += frame->length;
   counts_.peak_queue = std::max(counts_.peak_queue, link_queue_bytes_);
 }
 
-// Sends what waits for the link and is due; `all`: whether it is due or not.
+// Sends what waits for the link and is due; `all`: due or not.
 bool Bridge::flush_link(uint64_t now, bool all) {
   bool any = false;
   link_due_ = kNever;
@@ -329,7 +334,7 @@ void Bridge::emit(uint64_t now) {
     ++counts_.emitted;
     Packet packet{bytes, emission.length, VSNOOP_CHECKSUM_VERIFIED, {}, nullptr, 0};
     if (!emission.to_guest) {
-      to_peer(packet, now);
+      to_peer(packet, now, now);
     } else if (guest_up_) {
       ring_.push({pool_.own(packet), nullptr, false, false, 0}, emission.length);
     } else {
@@ -448,7 +453,13 @@ uint64_t Bridge::finish(uint64_t now) {
   if (engine_) pool_.give_list(vsnoop_guest_stop(engine_, kGuest, us(now)));
   emit(now);
   deliver(now, true);
-  flush_link(now, true);
+  // A device without room gets a moment: resets are among what waits.
+  for (int i = 0; i < kLastTries && peer_.up(); ++i) {
+    flush_link(now, true);
+    if (link_queue_.empty()) break;
+    pollfd room{peer_.descriptor(), POLLOUT, 0};
+    poll(&room, 1, 1);
+  }
   return broken;
 }
 

@@ -112,8 +112,8 @@ class Bridge {
   bool deliver(uint64_t now, bool all);
   Sent send_to_guest(const Outgoing& frame, uint64_t now);
   bool read_guest(uint64_t now);
-  void from_guest(Packet& packet, uint64_t now);
-  void to_peer(Packet& packet, uint64_t now);
+  void from_guest(Packet& packet, uint64_t since, uint64_t now);
+  void to_peer(Packet& packet, uint64_t since, uint64_t now);
   Sent send_to_peer(const Outgoing& frame, uint64_t now);
   bool flush_link(uint64_t now, bool all);
   void emit(uint64_t now);

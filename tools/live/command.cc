@@ -3,6 +3,7 @@
 // `vsnoop live`: options, the life of the process, counters.
 #include <fmt/format.h>
 #include <signal.h>
+#include <sys/prctl.h>
 #include <sys/random.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
@@ -15,7 +16,6 @@
 #include <fstream>
 #include <iostream>
 #include <memory>
-#include <nlohmann/json.hpp>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -25,6 +25,7 @@
 #include "tools/live/fault.h"
 #include "tools/live/interface.h"
 #include "tools/live/port.h"
+#include "tools/live/report.h"
 #include "tools/live/units.h"
 
 namespace vsnoop::live {
@@ -42,8 +43,7 @@ struct Options {
   std::string hold = "8Mi", total = "64Mi", rate, slice = "30ms", linger = "0us";
   std::string stats, json, log;
   std::vector<std::string> faults;
-  std::string liveness = "2s", drain_timeout = "10s", grace = "5s";
-  uint64_t phase = 0;
+  std::string liveness = "2s", drain_timeout = "10s", grace = "5s", phase = "0";
 };
 
 uint32_t microseconds(const std::string& text) {
@@ -84,7 +84,7 @@ BridgeConfig configuration(const Options& options) {
     throw std::runtime_error("--slice must be longer than 0");
   config.vcpu.io = options.kind == "io";
   config.vcpu.linger = parse_duration(options.linger);
-  config.vcpu.phase = options.phase;
+  config.vcpu.phase = parse_duration(options.phase);
   return config;
 }
 
@@ -169,115 +169,17 @@ std::unique_ptr<PortInterface> open_port(const Options& options, bool at_guest, 
   return port;
 }
 
-struct Session {
-  const Options& options;
-  const Bridge& bridge;
-  PortInterface& peer;
-  PortInterface& guest;
-  const std::vector<FaultyPort*>& faulty;
-  uint64_t started;
-};
-
-nlohmann::ordered_json report(const Session& session, uint64_t now, uint64_t broken) {
-  const BridgeCounts& counts = session.bridge.counts();
-  const auto traffic = [](const Traffic& t) {
-    return nlohmann::ordered_json{{"frames", t.frames}, {"bytes", t.bytes}};
-  };
-  const PortLosses peer = session.peer.losses(), guest = session.guest.losses();
-  nlohmann::ordered_json json = {
-      {"seconds", static_cast<double>(now - session.started) / kSecond},
-      {"policy", session.options.policy},
-      {"vcpus", session.options.vcpus},
-      {"guest_ran_seconds", static_cast<double>(session.bridge.vcpu_ran(now)) / kSecond},
-      {"from_peer", traffic(counts.from_peer)},
-      {"to_guest", traffic(counts.to_guest)},
-      {"from_guest", traffic(counts.from_guest)},
-      {"to_peer", traffic(counts.to_peer)},
-      {"emitted", counts.emitted},
-      {"dropped",
-       {{"ring_full", counts.ring_full},
-        {"guest_down", counts.guest_down},
-        {"peer_down", counts.peer_down},
-        {"send_failed", counts.send_failed},
-        {"no_buffer", counts.no_buffer},
-        {"by_the_rules_from_peer", counts.engine_from_peer},
-        {"by_the_rules_from_guest", counts.engine_from_guest},
-        {"peer_port_overrun", peer.overrun},
-        {"guest_port_overrun", guest.overrun},
-        {"oversized", peer.oversized + guest.oversized}}},
-      {"ring_peak_slots", session.bridge.ring_peak()},
-      {"link_queue_peak_bytes", counts.peak_queue},
-      {"guest_lost", counts.guest_lost},
-      {"broken_promise_bytes", broken}};
-  if (!session.faulty.empty()) {
-    FaultCounts sum;
-    for (const FaultyPort* port : session.faulty) {
-      sum.lost += port->counts().lost;
-      sum.repeated += port->counts().repeated;
-      sum.held += port->counts().held;
-      sum.corrupted += port->counts().corrupted;
-    }
-    json["faults"] = {{"lost", sum.lost}, {"repeated", sum.repeated}, {"held", sum.held}, {"corrupted", sum.corrupted}};
-  }
-  if (const auto* stats = session.bridge.engine_stats()) {
-    nlohmann::ordered_json reasons = nlohmann::ordered_json::object();
-    for (unsigned i = 0; i < VSNOOP_REASONS; ++i)
-      if (stats->reasons[i]) reasons[vsnoop_reason_name(static_cast<uint8_t>(i))] = stats->reasons[i];
-    json["engine"] = {
-        {"early_acks", stats->early_acks},
-        {"promised_bytes", stats->promised_bytes},
-        {"outstanding_bytes", stats->outstanding},
-        {"redelivered_frames", stats->redelivered_frames},
-        {"guest_acks_dropped", stats->acks_dropped},
-        {"guest_segments_rebased", stats->acks_edited},
-        {"latency_samples", stats->latency_samples},
-        {"latency_mean_us", stats->latency_samples ? static_cast<double>(stats->latency_us_sum) /
-                                                         static_cast<double>(stats->latency_samples)
-                                                   : 0.0},
-        {"peak_held_bytes", stats->peak_held},
-        {"flows", session.bridge.flows()},
-        {"reasons", reasons}};
-  }
-  return json;
-}
-
-// One line an interval: what moved since the last.
-class StatsLine {
- public:
-  void print(const Session& session, double seconds) {
-    const BridgeCounts& counts = session.bridge.counts();
-    const auto* stats = session.bridge.engine_stats();
-    const uint64_t early = stats ? stats->early_acks : 0;
-    fmt::print(stderr,
-               "in {:7.1f} Mb/s  out {:7.1f} Mb/s  early ACKs {:7.0f}/s  outstanding {:8}  held {:8}  "
-               "ring {:4}  again {:5}  ring drops {}\n",
-               static_cast<double>(counts.from_peer.bytes - in_) * 8e-6 / seconds,
-               static_cast<double>(counts.to_peer.bytes - out_) * 8e-6 / seconds,
-               static_cast<double>(early - early_) / seconds, stats ? stats->outstanding : 0,
-               stats ? stats->held : 0, session.bridge.ring_used(), stats ? stats->redelivered_frames : 0,
-               counts.ring_full);
-    in_ = counts.from_peer.bytes;
-    out_ = counts.to_peer.bytes;
-    early_ = early;
-  }
-
- private:
-  uint64_t in_ = 0, out_ = 0, early_ = 0;
-};
-
 // Forwards until told to stop, then until the promises have drained. Returns the bytes of those
 // that had to be broken.
-uint64_t forward(Bridge& bridge, const Session& session, const BridgeConfig& config, StopSignal& stop) {
-  const uint64_t interval =
-      session.options.stats.empty() ? 0 : parse_duration(session.options.stats);
-  StatsLine line;
-  uint64_t stats_at = interval ? session.started + interval : kNever;
+uint64_t forward(Bridge& bridge, const Subject& subject, uint64_t interval, StopSignal& stop) {
+  StatsLine line(subject);
+  uint64_t stats_at = interval ? subject.started + interval : kNever;
   uint64_t give_up_at = kNever;
   bool stopping = false, at_once = false;
   for (unsigned turns = 0;; ++turns) {
-    uint64_t now = now_ns();
+    const uint64_t now = now_ns();
     if (now >= stats_at) {
-      line.print(session, static_cast<double>(interval) / kSecond);
+      fmt::print(stderr, "{}\n", line.next(now));
       stats_at = now + interval;
     }
     const bool busy = bridge.turn(now);
@@ -285,7 +187,7 @@ uint64_t forward(Bridge& bridge, const Session& session, const BridgeConfig& con
       at_once = stopping;
       if (!stopping) {
         stopping = true;
-        give_up_at = now + config.drain_timeout;
+        give_up_at = now + subject.config.drain_timeout;
         bridge.quiesce(now);
         fmt::print(stderr, "vsnoop live: stopping; {} promised bytes to drain\n", bridge.outstanding());
       }
@@ -310,6 +212,7 @@ void write_json(const std::string& path, const nlohmann::ordered_json& json) {
 int run(const Options& options) {
   if (options.peer == options.guest) throw std::runtime_error("--peer-if and --guest-if name the same interface");
   BridgeConfig config = configuration(options);
+  const uint64_t interval = options.stats.empty() ? 0 : parse_duration(options.stats);
   check_interface("--peer-if", options.peer);
   check_interface("--guest-if", options.guest);
   if (interface_state(options.peer).mtu != interface_state(options.guest).mtu)
@@ -322,6 +225,8 @@ int run(const Options& options) {
     config.engine.log_context = log.get();
   }
 
+  // Timers to the microsecond: the default lets the kernel wake us 50 us late.
+  prctl(PR_SET_TIMERSLACK, 1000UL);
   StopSignal stop;
   FramePool pool;
   std::vector<FaultyPort*> faulty;
@@ -329,15 +234,15 @@ int run(const Options& options) {
   const auto guest = open_port(options, true, pool, faulty);
   const uint64_t started = now_ns();
   Bridge bridge(config, *peer, *guest, pool, started);
-  const Session session{options, bridge, *peer, *guest, faulty, started};
+  const Subject subject{config, bridge, *peer, *guest, faulty, started};
   fmt::print(stderr, "vsnoop live: ready ({} <-> {}, policy {})\n", options.peer, options.guest, options.policy);
   std::fflush(stderr);
 
-  const uint64_t broken = forward(bridge, session, config, stop);
+  const uint64_t broken = forward(bridge, subject, interval, stop);
   if (broken)
     fmt::print(stderr, "vsnoop live: {} promised bytes were not confirmed in time; their connections were reset\n",
                broken);
-  if (!options.json.empty()) write_json(options.json, report(session, now_ns(), broken));
+  if (!options.json.empty()) write_json(options.json, report(subject, now_ns(), broken));
   return broken ? kPromisesBroken : 0;
 }
 
@@ -370,7 +275,7 @@ void add_live_command(CLI::App& app) {
   command.add_option("--guest", options->kind, "busy: keeps its slice; io: yields when it has nothing to do")
       ->check(CLI::IsMember({"busy", "io"}))->capture_default_str();
   command.add_option("--linger", options->linger, "io: time without work before it yields")->capture_default_str();
-  command.add_option("--phase", options->phase, "ns into the scheduler's round at the start")->capture_default_str();
+  command.add_option("--phase", options->phase, "time into the scheduler's round at the start")->capture_default_str();
   command.add_option("--stats", options->stats, "print a line of counters at this interval, as in 1s");
   command.add_option("--json", options->json, "write all counters at the end (-: standard output)");
   command.add_option("--log", options->log, "write the decision log (see: vsnoop replay --log)");

@@ -201,8 +201,10 @@ uint64_t FaultyPort::run(uint64_t now) {
     pool_.give(frame);
   }
   uint64_t next = port_->run(now);
+  // What is due already waits for peek(), which may not be wanted for long.
   for (const Room* room : {&in_, &out_})
-    for (const Waiting& waiting : *room) next = std::min(next, waiting.due);
+    for (const Waiting& waiting : *room)
+      if (waiting.due > now) next = std::min(next, waiting.due);
   return next;
 }
 

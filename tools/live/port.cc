@@ -159,6 +159,7 @@ PortLosses Port::losses() {
 }
 
 void Port::release_slot() {
+  if (!ring_) return;  // the interface went away while the frame was in hand
   auto* slot = reinterpret_cast<tpacket2_hdr*>(ring_ + static_cast<size_t>(next_) * slot_bytes_);
   __atomic_store_n(&slot->tp_status, TP_STATUS_KERNEL, __ATOMIC_RELEASE);
   next_ = next_ + 1 == slots_ ? 0 : next_ + 1;

@@ -35,6 +35,8 @@ class Vcpu {
   bool asleep() const { return state_ == State::kAsleep; }
   /// When advance() is due next though nothing else happens; UINT64_MAX: never.
   uint64_t next_event() const;
+  /// When it came to run last.
+  uint64_t running_since() const { return started_; }
   /// Time that the guest has run until `now`.
   uint64_t ran(uint64_t now) const;
 

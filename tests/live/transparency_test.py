@@ -1,0 +1,139 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""What vsnoop does not speak for leaves exactly as it came, in order."""
+
+import socket
+import struct
+import threading
+
+import harness
+from harness import GUEST, PEER, check, wait_for
+
+SOL_PACKET, VNET_HDR, IGNORE_OUTGOING, AUXDATA, STATISTICS = 263, 15, 23, 8, 6
+ETH_P_ALL = socket.htons(3)
+OUTGOING = 4
+VLAN_VALID, VLAN_TPID_VALID = 0x10, 0x40
+MACS = bytes.fromhex("02000a4d0002"), bytes.fromhex("02000a4d0001")
+
+
+class Capture(threading.Thread):
+    """All frames of an interface with their virtio-net headers: those it sent, those it got."""
+
+    def __init__(self, bed, namespace, interface):
+        super().__init__(daemon=True)
+        self.sent, self.got = [], []
+        with harness.Inside(namespace):
+            self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+            self._socket.setsockopt(SOL_PACKET, VNET_HDR, 1)
+            self._socket.setsockopt(SOL_PACKET, AUXDATA, 1)
+            self._socket.setsockopt(socket.SOL_SOCKET, 33, 64 << 20)  # SO_RCVBUFFORCE
+            self._socket.bind((interface, 3))
+        bed.keep(self._socket)
+        self.start()
+
+    def run(self):
+        try:
+            while True:
+                frame, extra, _, address = self._socket.recvmsg(70000, 64)
+                (self.sent if address[2] == OUTGOING else self.got).append(whole(frame, extra))
+        except OSError:
+            pass
+
+    def check_complete(self):
+        _, drops = struct.unpack("II", self._socket.getsockopt(SOL_PACKET, STATISTICS, 8))
+        check(drops == 0, f"the test's own capture lost {drops} frames")
+
+
+def whole(frame, extra):
+    """The frame with the VLAN tag that the kernel took out."""
+    for _, _, data in extra:
+        status, _, _, _, _, tci, tpid = struct.unpack("IIIHHHH", data[:20])
+        if status & VLAN_VALID:
+            return frame[:22] + struct.pack("!HH", tpid or 0x8100, tci) + frame[22:]
+    return frame
+
+
+def odd_frames():
+    """Frames that a bridge must not judge: broken, tagged, of protocols nobody knows."""
+    ethernet = b"".join(MACS)
+    ip = bytes.fromhex("4500002800010000400600000a4d00010a4d0002")
+    yield ethernet + b"\x88\xb5" + b"unknown protocol"
+    yield ethernet + b"\x88\xb5"
+    yield ethernet + b"\x08\x00" + ip[:7]                             # cut
+    yield ethernet + b"\x08\x00" + b"\x4f" + ip[1:] + bytes(20)       # options that are not there
+    yield ethernet + b"\x08\x00" + ip + b"\xff" * 20                  # TCP with all flags
+    yield ethernet + b"\x08\x00" + ip[:6] + b"\x20\x05" + ip[8:] + bytes(40)  # fragment
+    yield ethernet + b"\x86\xdd" + b"\x60" + bytes(60)
+    yield ethernet + b"\x81\x00\x00\x07\x08\x00" + ip + bytes(40)
+    yield ethernet + b"\x88\xa8\x00\x09\x81\x00\x00\x07\x08\x00" + ip + bytes(40)
+    yield b"\xff" * 6 + MACS[1] + b"\x08\x06" + bytes(28)
+    yield ethernet + b"\x88\xb5" + bytes(range(256)) * 5 + bytes(200)  # 1500 bytes are within the MTU
+
+
+def send_odd_frames(bed):
+    link = bed.socket(bed.peer, socket.AF_PACKET, socket.SOCK_RAW)
+    link.bind(("peer", 0))
+    for frame in odd_frames():
+        link.send(frame)
+
+
+def datagrams(bed):
+    """UDP both ways, some of it in fragments."""
+    guest, peer = (bed.socket(namespace, kind=socket.SOCK_DGRAM)
+                   for namespace in (bed.guest, bed.peer))
+    guest.bind((GUEST, 7001))
+    peer.bind((PEER, 7001))
+    for one, other, address in ((peer, guest, GUEST), (guest, peer, PEER)):
+        other.settimeout(10)
+        for size in (0, 1, 1000, 1472, 5000):
+            one.sendto(harness.pattern(size), (address, 7001))
+            check(other.recv(9000) == harness.pattern(size), f"a datagram of {size} bytes changed")
+
+
+def compare(bed, use):
+    """Uses the bridge and compares what went in with what came out. Returns the frames' number."""
+    peer = Capture(bed, bed.peer, "peer")
+    guest = Capture(bed, bed.guest, "guest")
+    use()
+    directions = (("peer to guest", peer.sent, guest.got), ("guest to peer", guest.sent, peer.got))
+    for what, sent, got in directions:
+        wait_for(lambda: len(got) >= len(sent), f"all frames {what}: {len(got)} of {len(sent)}")
+        for i, (a, b) in enumerate(zip(sent, got)):
+            check(a == b, f"frame {i} {what} changed:\n{a[:120].hex()}\n{b[:120].hex()}")
+        check(len(got) == len(sent), f"{len(got) - len(sent)} frames more {what} than were sent")
+    peer.check_complete()
+    guest.check_complete()
+    return len(peer.sent), len(guest.sent)
+
+
+def policy_off_changes_nothing(bed):
+    live = bed.live("--policy", "off", "--vcpus", "3", "--slice", "30ms")
+
+    def use():
+        send_odd_frames(bed)
+        datagrams(bed)
+        harness.transfer(bed, 2_000_000)
+
+    to_guest, to_peer = compare(bed, use)
+    check(to_guest > 50 and to_peer > 20, f"only {to_guest} and {to_peer} frames were compared")
+    counters = live.stop()
+    check("engine" not in counters, "there is an engine with policy off")
+    check(counters["to_guest"]["frames"] == counters["from_peer"]["frames"] == to_guest,
+          f"the counters do not say {to_guest} frames:\n{counters.dump()}")
+    return f"{to_guest} + {to_peer} frames"
+
+
+def hold_leaves_alone_what_it_does_not_promise(bed):
+    live = bed.live(*harness.CONTENDED)
+
+    def use():
+        send_odd_frames(bed)
+        datagrams(bed)
+
+    to_guest, to_peer = compare(bed, use)
+    harness.transfer(bed, 1_000_000, port=7005)
+    live.stop().check_offloaded()
+    return f"{to_guest} + {to_peer} frames"
+
+
+harness.run([policy_off_changes_nothing, hold_leaves_alone_what_it_does_not_promise], 40)

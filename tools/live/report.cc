@@ -1,0 +1,181 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+#include "tools/live/report.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "tools/live/units.h"
+
+namespace vsnoop::live {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+constexpr size_t kRefusalsShown = 3;
+
+// Data that could have been promised and was not.
+bool refuses(unsigned reason) {
+  switch (reason) {
+    case VSNOOP_REASON_bad_checksum:
+    case VSNOOP_REASON_unverified_checksum:
+    case VSNOOP_REASON_no_flow:
+    case VSNOOP_REASON_table_full:
+    case VSNOOP_REASON_simultaneous_open:
+    case VSNOOP_REASON_odd_option:
+    case VSNOOP_REASON_ecn:
+    case VSNOOP_REASON_guest_ack_unseen:
+    case VSNOOP_REASON_draining:
+    case VSNOOP_REASON_urgent:
+    case VSNOOP_REASON_timestamp_mismatch:
+    case VSNOOP_REASON_paws:
+    case VSNOOP_REASON_unacceptable_ack:
+    case VSNOOP_REASON_out_of_window: return true;
+    default: return reason >= VSNOOP_REASON_closing && reason <= VSNOOP_REASON_dropped_behind;
+  }
+}
+
+uint64_t dropped(const BridgeCounts& counts) {
+  return counts.ring_full + counts.guest_down + counts.peer_down + counts.send_failed +
+         counts.no_buffer;
+}
+
+Json traffic(const Traffic& t) { return {{"frames", t.frames}, {"bytes", t.bytes}}; }
+
+double mean(uint64_t sum, uint64_t count) {
+  return count ? static_cast<double>(sum) / static_cast<double>(count) : 0;
+}
+
+Json settings(const BridgeConfig& config) {
+  Json json = {{"policy", policy_name(config.guest.policy)},
+               {"ring_slots", config.ring_slots},
+               {"rate_bits_per_second", config.rate},
+               {"vcpus", config.vcpu.vcpus}};
+  if (config.vcpu.vcpus > 1) {
+    json["slice_us"] = config.vcpu.slice / kMicrosecond;
+    json["guest"] = config.vcpu.io ? "io" : "busy";
+    json["linger_us"] = config.vcpu.linger / kMicrosecond;
+  }
+  if (config.guest.policy == VSNOOP_POLICY_OFF) return json;
+  json["engage"] = config.guest.engage == VSNOOP_ENGAGE_AUTO ? "auto" : "always";
+  json["early_sack"] = config.guest.early_sack != 0;
+  json["hold_bytes"] = config.guest.budget;
+  json["total_bytes"] = config.engine.budget;
+  json["flows"] = config.engine.flows;
+  json["liveness_us"] = config.guest.liveness_us;
+  return json;
+}
+
+Json engine_part(const struct vsnoop_guest_stats& stats, uint32_t flows) {
+  Json reasons = Json::object();
+  for (unsigned i = 0; i < VSNOOP_REASONS; ++i)
+    if (stats.reasons[i]) reasons[vsnoop_reason_name(static_cast<uint8_t>(i))] = stats.reasons[i];
+  return {{"early_acks", stats.early_acks},
+          {"promised_bytes", stats.promised_bytes},
+          {"outstanding_bytes", stats.outstanding},
+          {"redelivered_frames", stats.redelivered_frames},
+          {"guest_acks_dropped", stats.acks_dropped},
+          {"guest_segments_rebased", stats.acks_edited},
+          {"latency_samples", stats.latency_samples},
+          {"latency_mean_us", mean(stats.latency_us_sum, stats.latency_samples)},
+          {"peak_held_bytes", stats.peak_held},
+          {"flows", flows},
+          {"reasons", reasons}};
+}
+
+}  // namespace
+
+const char* policy_name(uint8_t policy) {
+  return policy == VSNOOP_POLICY_OFF ? "off" : policy == VSNOOP_POLICY_RING ? "ring" : "hold";
+}
+
+Json report(const Subject& subject, uint64_t now, uint64_t broken) {
+  const Bridge& bridge = subject.bridge;
+  const BridgeCounts& counts = bridge.counts();
+  const PortLosses peer = subject.peer.losses(), guest = subject.guest.losses();
+  Json json = {{"seconds", static_cast<double>(now - subject.started) / kSecond},
+               {"settings", settings(subject.config)},
+               {"guest_ran_seconds", static_cast<double>(bridge.vcpu_ran(now)) / kSecond},
+               {"from_peer", traffic(counts.from_peer)},
+               {"to_guest", traffic(counts.to_guest)},
+               {"from_guest", traffic(counts.from_guest)},
+               {"to_peer", traffic(counts.to_peer)},
+               {"emitted", counts.emitted},
+               {"dropped",
+                {{"ring_full", counts.ring_full},
+                 {"guest_down", counts.guest_down},
+                 {"peer_down", counts.peer_down},
+                 {"send_failed", counts.send_failed},
+                 {"no_buffer", counts.no_buffer},
+                 {"by_the_rules_from_peer", counts.engine_from_peer},
+                 {"by_the_rules_from_guest", counts.engine_from_guest},
+                 {"peer_port_overrun", peer.overrun},
+                 {"guest_port_overrun", guest.overrun},
+                 {"oversized", peer.oversized + guest.oversized}}},
+               {"ring_peak_slots", bridge.ring_peak()},
+               {"link_queue_peak_bytes", counts.peak_queue},
+               {"guest_lost", counts.guest_lost},
+               {"broken_promise_bytes", broken}};
+  if (!subject.faulty.empty()) {
+    FaultCounts sum;
+    for (const FaultyPort* port : subject.faulty) {
+      sum.lost += port->counts().lost;
+      sum.repeated += port->counts().repeated;
+      sum.held += port->counts().held;
+      sum.corrupted += port->counts().corrupted;
+    }
+    json["faults"] = {{"lost", sum.lost},
+                      {"repeated", sum.repeated},
+                      {"held", sum.held},
+                      {"corrupted", sum.corrupted}};
+  }
+  if (const auto* stats = bridge.engine_stats()) json["engine"] = engine_part(*stats, bridge.flows());
+  return json;
+}
+
+// The reasons that refused most promises since the last time.
+std::string StatsLine::refusals(const uint64_t* reasons) {
+  struct Count {
+    uint64_t times;
+    unsigned reason;
+  };
+  std::vector<Count> moved;
+  for (unsigned i = 0; i < VSNOOP_REASONS; ++i) {
+    if (refuses(i) && reasons[i] != reasons_[i]) moved.push_back({reasons[i] - reasons_[i], i});
+    reasons_[i] = reasons[i];
+  }
+  std::sort(moved.begin(), moved.end(),
+            [](const Count& a, const Count& b) { return a.times > b.times; });
+  std::string text;
+  for (size_t i = 0; i < std::min(moved.size(), kRefusalsShown); ++i)
+    text += fmt::format("{}{} {}", i ? ", " : " | not promised: ",
+                        vsnoop_reason_name(static_cast<uint8_t>(moved[i].reason)), moved[i].times);
+  return text;
+}
+
+std::string StatsLine::next(uint64_t now) {
+  const BridgeCounts& counts = subject_.bridge.counts();
+  const double seconds = static_cast<double>(std::max<uint64_t>(now - last_at_, 1)) / kSecond;
+  const uint64_t drops = dropped(counts);
+  std::string text = fmt::format(
+      "{:5.0f} s | in {:.1f} Mb/s out {:.1f} Mb/s | ring {}/{}, {} dropped",
+      static_cast<double>(now - subject_.started) / kSecond,
+      static_cast<double>(counts.from_peer.bytes - in_) * 8e-6 / seconds,
+      static_cast<double>(counts.to_peer.bytes - out_) * 8e-6 / seconds, subject_.bridge.ring_used(),
+      subject_.config.ring_slots, drops - drops_);
+  if (const auto* stats = subject_.bridge.engine_stats()) {
+    text += fmt::format(" | early ACKs {:.0f}/s, {} flows, outstanding {} kB, held {} kB, again {}",
+                        static_cast<double>(stats->early_acks - early_) / seconds,
+                        subject_.bridge.flows(), stats->outstanding / 1000, stats->held / 1000,
+                        stats->redelivered_frames);
+    text += refusals(stats->reasons);
+    early_ = stats->early_acks;
+  }
+  in_ = counts.from_peer.bytes;
+  out_ = counts.to_peer.bytes;
+  drops_ = drops;
+  last_at_ = now;
+  return text;
+}
+
+}  // namespace vsnoop::live
