@@ -161,6 +161,7 @@ class Counters(dict):
     """What `--json` wrote."""
 
     def engine(self, name):
+        check("engine" in self, f"there was no offload at all:\n{self.dump()}")
         return self["engine"][name]
 
     def dump(self):
@@ -235,6 +236,15 @@ class Bed(netns.Testbed):
         guest = self.keep(listener.accept()[0])
         return peer, guest
 
+    def single_frames(self):
+        """No GSO and GRO: thousands of frames instead of dozens, each with a fate of its own."""
+        ethtool = need("ethtool", "ethtool")
+        for namespace, interface in ((self.peer, "peer"), (self.guest, "guest"),
+                                     (self.driver_domain, self.PEER_INTERFACE),
+                                     (self.driver_domain, self.GUEST_INTERFACE)):
+            self.run(namespace, ethtool, "-K", interface, "tso", "off", "gso", "off",
+                     "gro", "off").succeed(10)
+
     def enable_ipv6(self, addresses):
         """Gives addresses to interfaces: {(namespace, interface): (own MAC, address)}."""
         for namespace, interface, address in addresses:
@@ -252,21 +262,34 @@ def pattern(size, seed=1):
 
 
 class Sender(threading.Thread):
-    """Sends all bytes, then FIN. `error` is what went wrong, such as a reset."""
+    """Sends `size` bytes, or until finish() if that is None, and then FIN. `error` is what went
+    wrong, such as a reset."""
 
-    def __init__(self, connection, data, seconds):
+    CHUNK = 65536
+
+    def __init__(self, connection, size, seed=1, seconds=30):
         super().__init__(daemon=True)
-        self._connection, self._data = connection, data
+        self._connection, self._size = connection, size
         self._connection.settimeout(seconds)
+        self._random = random.Random(seed)
+        self._finish = threading.Event()
+        self.data = bytearray()  # given to the kernel, all but the last chunk
         self.error = None
-        self.sent = 0
         self.start()
 
+    def finish(self):
+        """No more than the size that was asked for, or than what has been sent so far."""
+        if self._size is None:
+            self._finish.set()
+
     def run(self):
-        view = memoryview(self._data)
         try:
-            while self.sent < len(view):
-                self.sent += self._connection.send(view[self.sent:self.sent + 65536])
+            while not self._finish.is_set() and self._size != len(self.data):
+                chunk = self._random.randbytes(self.CHUNK)
+                if self._size is not None:
+                    chunk = chunk[:self._size - len(self.data)]
+                self.data += chunk
+                self._connection.sendall(chunk)
             self._connection.shutdown(socket.SHUT_WR)
         except OSError as error:
             self.error = error
@@ -294,52 +317,81 @@ class Receiver(threading.Thread):
 
 
 class Transfer:
-    """Bytes on their way from one end of a connection to the other."""
+    """Bytes on their way from one end of a connection to the other: so many, or (None) until
+    check_exact() is called."""
 
-    def __init__(self, sender, receiver, size, seed=1, seconds=30):
+    def __init__(self, sender, receiver, size=None, seed=1, seconds=30):
         self.ends = sender, receiver
-        self.data = pattern(size, seed)
         self.limit = seconds
         self.receiver = Receiver(receiver, seconds)
-        self.sender = Sender(sender, self.data, seconds)
+        self.sender = Sender(sender, size, seed, seconds)
+
+    def received(self):
+        return len(self.receiver.data)
+
+    def sent(self):
+        return len(self.sender.data)
 
     def wait_until_received(self, size):
-        wait_for(lambda: len(self.receiver.data) >= size or self.sender.error,
+        wait_for(lambda: self.received() >= size or self.sender.error or self.receiver.error,
                  f"{size} bytes received", self.limit)
-        check(not self.sender.error, f"the sender's connection failed: {self.sender.error!r}")
+        self._check_errors()
+
+    def wait_for_more(self, size=500_000):
+        """Waits until so many bytes more have been received."""
+        self.wait_until_received(self.received() + size)
+
+    def wait_until_stuck(self):
+        """Waits until nothing has been sent and received for half a second."""
+        seen, since = None, 0
+
+        def stuck():
+            nonlocal seen, since
+            now = self.sent(), self.received()
+            if now != seen:
+                seen, since = now, time.monotonic()
+            return time.monotonic() - since > 0.5
+        wait_for(stuck, "the transfer stands still")
+        self._check_errors()
+
+    def _check_errors(self):
+        for thread in (self.sender, self.receiver):
+            check(thread.error is None, f"{type(thread).__name__}: {thread.error!r}; "
+                                        f"{self.received()} bytes of {self.sent()} received")
 
     def _join(self):
+        self.sender.finish()
         end = time.monotonic() + self.limit
         for thread in (self.sender, self.receiver):
             thread.join(max(0, end - time.monotonic()))
-            check(not thread.is_alive(), f"hung: {len(self.receiver.data)} of {len(self.data)} "
-                                         f"bytes received after {self.limit} s")
+            check(not thread.is_alive(), f"hung: {self.received()} of {self.sent()} bytes received "
+                                         f"after {self.limit} s")
 
-    def check_exact(self):
-        """Every byte arrives, and the receiver's word reaches the sender."""
+    def check_exact(self, answer=True):
+        """Every byte arrives; and an answer, if the receiver may still send one."""
         self._join()
-        for thread in (self.sender, self.receiver):
-            check(thread.error is None, f"{type(thread).__name__}: {thread.error!r} after "
-                                        f"{len(self.receiver.data)} of {len(self.data)} bytes")
-        got = self.receiver.data
-        if got != self.data:
-            at = next((i for i, (a, b) in enumerate(zip(got, self.data)) if a != b),
-                      min(len(got), len(self.data)))
-            raise Failure(f"{len(got)} bytes received of {len(self.data)}, wrong from byte {at}")
+        self._check_errors()
+        got, wanted = self.receiver.data, self.sender.data
+        if got != wanted:
+            at = next((i for i, (a, b) in enumerate(zip(got, wanted)) if a != b),
+                      min(len(got), len(wanted)))
+            raise Failure(f"{len(got)} bytes received of {len(wanted)}, wrong from byte {at}")
         sender, receiver = self.ends
+        wanted = b"thanks" if answer else b""
+        got = b""
         try:
-            receiver.sendall(b"thanks")
+            receiver.sendall(wanted)
             receiver.close()
-            answer = b""
             while part := sender.recv(100):
-                answer += part
+                got += part
         except OSError as error:
             raise Failure(f"the answer of the receiver: {error!r}") from None
-        check(answer == b"thanks", f"the receiver's answer arrived as {answer!r}")
+        check(got == wanted, f"the receiver's answer arrived as {got!r}")
         sender.close()
 
     def check_reset(self, seconds):
         """The sender is shown a reset within `seconds`; what was received is right so far."""
+        self.sender.finish()
         self.sender.join(seconds)
         check(not self.sender.is_alive(), f"the sender still waits after {seconds} s")
         if self.sender.error is None:  # all is in its buffer: the reset shows when it reads
@@ -353,7 +405,7 @@ class Transfer:
         check(isinstance(self.sender.error, (ConnectionResetError, BrokenPipeError)),
               f"the sender was not reset, but: {self.sender.error!r}")
         got = bytes(self.receiver.data)
-        check(got == self.data[:len(got)], "wrong bytes were received before the reset")
+        check(got == self.sender.data[:len(got)], "wrong bytes were received before the reset")
 
 
 def transfer(bed, size, port=7000, seed=1, seconds=30, address=GUEST):

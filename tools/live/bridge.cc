@@ -13,10 +13,10 @@ namespace {
 
 constexpr int kBatch = 64;
 constexpr uint16_t kGuest = 0;
-constexpr uint64_t kRetry = 200 * kMicrosecond;     // a device without room
-constexpr uint64_t kReopen = 100 * kMillisecond;    // an interface that is gone
-constexpr int kLastTries = 200;                     // of a millisecond, when the bridge stops
-constexpr uint64_t kCatchUp = 20 * kMillisecond;    // most that a late wake-up may be made up for
+constexpr uint64_t kRetry = 200 * kMicrosecond;   // a device without room
+constexpr uint64_t kReopen = 100 * kMillisecond;  // an interface that is gone
+constexpr int kLastTries = 200;                   // of a millisecond, when the bridge stops
+constexpr uint64_t kCatchUp = 20 * kMillisecond;  // most that a late wake-up may be made up for
 
 uint64_t clock_ns(clockid_t clock) {
   timespec time{};
@@ -113,8 +113,11 @@ void Bridge::from_peer(Packet& packet, uint64_t now) {
         vsnoop_declined(engine_, &verdict, us(now));
       }
       break;
-    case VSNOOP_DROP: ++counts_.engine_from_peer; break;
-    default: to_guest(packet, now);
+    case VSNOOP_DROP:
+      ++counts_.engine_from_peer;
+      break;
+    default:
+      to_guest(packet, now);
   }
 }
 
@@ -176,15 +179,15 @@ bool Bridge::prepare(const vsnoop_feed& feed, InRing& entry) {
   Frame* changed = entry.copy ? entry.copy : frame;
   const bool open = changed->checksum == VSNOOP_CHECKSUM_PARTIAL;
   if (cut) {
-    const uint32_t length = vsnoop_trim(changed->data(), changed->length, feed.skip, feed.keep, open);
+    const uint32_t length =
+        vsnoop_trim(changed->data(), changed->length, feed.skip, feed.keep, open);
     if (length != 0) changed->length = length;
     if (feed.keep <= changed->vnet.gso_size) {
       changed->vnet.gso_type = kVnetNoGso;
       changed->vnet.gso_size = 0;
     }
   }
-  if (feed.edit.what)
-    vsnoop_apply_edit(changed->data(), changed->length, &feed.edit, open);
+  if (feed.edit.what) vsnoop_apply_edit(changed->data(), changed->length, &feed.edit, open);
   return true;
 }
 
@@ -221,9 +224,15 @@ bool Bridge::deliver(uint64_t now, bool all) {
 Sent Bridge::send_to_guest(const Outgoing& frame, uint64_t now) {
   const Sent sent = guest_.send(frame, now);
   switch (sent) {
-    case Sent::kYes: counts_.to_guest.count(frame.length()); break;
-    case Sent::kLater: guest_retry_ = now + kRetry; break;
-    case Sent::kFailed: ++counts_.send_failed; break;
+    case Sent::kYes:
+      counts_.to_guest.count(frame.length());
+      break;
+    case Sent::kLater:
+      guest_retry_ = now + kRetry;
+      break;
+    case Sent::kFailed:
+      ++counts_.send_failed;
+      break;
     case Sent::kDown:
       ++counts_.guest_down;
       lose_guest(now);
@@ -316,10 +325,18 @@ bool Bridge::flush_link(uint64_t now, bool all) {
 Sent Bridge::send_to_peer(const Outgoing& frame, uint64_t now) {
   const Sent sent = peer_.send(frame, now);
   switch (sent) {
-    case Sent::kYes: counts_.to_peer.count(frame.length()); break;
-    case Sent::kLater: peer_retry_ = now + kRetry; break;
-    case Sent::kFailed: ++counts_.send_failed; break;
-    case Sent::kDown: ++counts_.peer_down; break;
+    case Sent::kYes:
+      counts_.to_peer.count(frame.length());
+      break;
+    case Sent::kLater:
+      peer_retry_ = now + kRetry;
+      break;
+    case Sent::kFailed:
+      ++counts_.send_failed;
+      break;
+    case Sent::kDown:
+      ++counts_.peer_down;
+      break;
   }
   return sent;
 }

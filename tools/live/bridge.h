@@ -28,10 +28,10 @@ struct BridgeConfig {
   vsnoop_guest_config guest{};  ///< policy off: the engine is not called at all
   vsnoop_config engine{};
   uint32_t ring_slots = 256;
-  uint64_t rate = 0;            ///< bits per second of the peer's link, each way; 0: no limit
-  uint32_t link_queue = 0;      ///< bytes that may wait for the link towards the peer
-  uint64_t grace = 0;           ///< ns that a vanished guest interface may take to come back
-  uint64_t drain_timeout = 0;   ///< ns
+  uint64_t rate = 0;           ///< bits per second of the peer's link, each way; 0: no limit
+  uint32_t link_queue = 0;     ///< bytes that may wait for the link towards the peer
+  uint64_t grace = 0;          ///< ns that a vanished guest interface may take to come back
+  uint64_t drain_timeout = 0;  ///< ns
   VcpuConfig vcpu;
 };
 
@@ -49,8 +49,8 @@ struct BridgeCounts {
   // Frames dropped, by cause.
   uint64_t ring_full = 0, guest_down = 0, peer_down = 0, send_failed = 0, no_buffer = 0;
   uint64_t engine_from_peer = 0, engine_from_guest = 0;
-  uint64_t guest_lost = 0;   ///< times that the guest's interface went away
-  uint64_t peak_queue = 0;   ///< bytes waiting for the link
+  uint64_t guest_lost = 0;  ///< times that the guest's interface went away
+  uint64_t peak_queue = 0;  ///< bytes waiting for the link
 };
 
 class Bridge {
@@ -135,18 +135,18 @@ class Bridge {
   uint64_t link_queue_bytes_ = 0;
   BridgeCounts counts_;
 
-  bool running_ = false;             // the guest's virtual CPU, and its interface is up
+  bool running_ = false;  // the guest's virtual CPU, and its interface is up
   bool guest_up_ = true;
   uint64_t guest_lost_at_ = 0;
-  bool stopped_ = false;          // grace is over, the guest's flows were ended
-  uint64_t reopen_at_ = 0;        // next attempt to open an interface that is gone
+  bool stopped_ = false;             // grace is over, the guest's flows were ended
+  uint64_t reopen_at_ = 0;           // next attempt to open an interface that is gone
   uint64_t peer_head_due_ = kNever;  // when the link delivers the peer's next frame
   uint64_t link_due_ = kNever;       // when the link takes the next frame
   uint64_t guest_retry_ = 0;         // a port had no room: not before this time
   uint64_t peer_retry_ = 0;
   uint64_t ports_due_ = kNever;
-  bool guest_blocked_ = false;       // link queue full: the guest's frames wait in its port
-  uint64_t clock_offset_ = 0;        // CLOCK_REALTIME - CLOCK_MONOTONIC
+  bool guest_blocked_ = false;  // link queue full: the guest's frames wait in its port
+  uint64_t clock_offset_ = 0;   // CLOCK_REALTIME - CLOCK_MONOTONIC
 };
 
 /// CLOCK_MONOTONIC in ns.

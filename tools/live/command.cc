@@ -120,7 +120,8 @@ class StopSignal {
     sigaddset(&set, SIGINT);
     sigprocmask(SIG_BLOCK, &set, nullptr);
     descriptor_ = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
-    if (descriptor_ < 0) throw std::runtime_error(fmt::format("signalfd: {}", std::strerror(errno)));
+    if (descriptor_ < 0)
+      throw std::runtime_error(fmt::format("signalfd: {}", std::strerror(errno)));
   }
   ~StopSignal() { close(descriptor_); }
   StopSignal(const StopSignal&) = delete;
@@ -138,7 +139,8 @@ class StopSignal {
 void check_interface(const std::string& option, const std::string& name) {
   const InterfaceState state = interface_state(name);
   if (!state.index)
-    throw std::runtime_error(fmt::format("{} {}: there is no such interface here (see: ip link)", option, name));
+    throw std::runtime_error(
+        fmt::format("{} {}: there is no such interface here (see: ip link)", option, name));
   if (!state.up)
     throw std::runtime_error(fmt::format("{} {}: is down (ip link set {} up)", option, name, name));
   const InterfaceDoubts doubts = interface_doubts(name);
@@ -148,11 +150,14 @@ void check_interface(const std::string& option, const std::string& name) {
                "remove it or put {} into a namespace of its own\n",
                name, address, name);
   if (doubts.lro)
-    fmt::print(stderr, "vsnoop live: warning: LRO of {} merges frames for good (ethtool -K {} lro off)\n",
+    fmt::print(stderr,
+               "vsnoop live: warning: LRO of {} merges frames for good (ethtool -K {} lro off)\n",
                name, name);
   if (doubts.slave)
-    fmt::print(stderr, "vsnoop live: warning: {} belongs to a bridge or bond, which forwards the same frames\n",
-               name);
+    fmt::print(
+        stderr,
+        "vsnoop live: warning: {} belongs to a bridge or bond, which forwards the same frames\n",
+        name);
 }
 
 std::unique_ptr<PortInterface> open_port(const Options& options, bool at_guest, FramePool& pool,
@@ -189,7 +194,8 @@ uint64_t forward(Bridge& bridge, const Subject& subject, uint64_t interval, Stop
         stopping = true;
         give_up_at = now + subject.config.drain_timeout;
         bridge.quiesce(now);
-        fmt::print(stderr, "vsnoop live: stopping; {} promised bytes to drain\n", bridge.outstanding());
+        fmt::print(stderr, "vsnoop live: stopping; {} promised bytes to drain\n",
+                   bridge.outstanding());
       }
     }
     if (stopping && (bridge.outstanding() == 0 || at_once || now >= give_up_at)) break;
@@ -210,13 +216,15 @@ void write_json(const std::string& path, const nlohmann::ordered_json& json) {
 }
 
 int run(const Options& options) {
-  if (options.peer == options.guest) throw std::runtime_error("--peer-if and --guest-if name the same interface");
+  if (options.peer == options.guest)
+    throw std::runtime_error("--peer-if and --guest-if name the same interface");
   BridgeConfig config = configuration(options);
   const uint64_t interval = options.stats.empty() ? 0 : parse_duration(options.stats);
   check_interface("--peer-if", options.peer);
   check_interface("--guest-if", options.guest);
   if (interface_state(options.peer).mtu != interface_state(options.guest).mtu)
-    fmt::print(stderr, "vsnoop live: warning: the MTUs of {} and {} differ; frames too long are lost\n",
+    fmt::print(stderr,
+               "vsnoop live: warning: the MTUs of {} and {} differ; frames too long are lost\n",
                options.peer, options.guest);
   std::unique_ptr<LogFile> log;
   if (!options.log.empty()) {
@@ -235,13 +243,16 @@ int run(const Options& options) {
   const uint64_t started = now_ns();
   Bridge bridge(config, *peer, *guest, pool, started);
   const Subject subject{config, bridge, *peer, *guest, faulty, started};
-  fmt::print(stderr, "vsnoop live: ready ({} <-> {}, policy {})\n", options.peer, options.guest, options.policy);
+  fmt::print(stderr, "vsnoop live: ready ({} <-> {}, policy {})\n", options.peer, options.guest,
+             options.policy);
   std::fflush(stderr);
 
   const uint64_t broken = forward(bridge, subject, interval, stop);
   if (broken)
-    fmt::print(stderr, "vsnoop live: {} promised bytes were not confirmed in time; their connections were reset\n",
-               broken);
+    fmt::print(
+        stderr,
+        "vsnoop live: {} promised bytes were not confirmed in time; their connections were reset\n",
+        broken);
   if (!options.json.empty()) write_json(options.json, report(subject, now_ns(), broken));
   return broken ? kPromisesBroken : 0;
 }
@@ -257,35 +268,59 @@ void add_live_command(CLI::App& app) {
   auto options = std::make_shared<live::Options>();
   command.add_option("--peer-if", options->peer, "interface towards the network")->required();
   command.add_option("--guest-if", options->guest, "interface towards the guest")->required();
-  command.add_option("--policy", options->policy, "off, ring (acknowledge what is in the ring) or hold")
-      ->check(CLI::IsMember({"off", "ring", "hold"}))->capture_default_str();
+  command
+      .add_option("--policy", options->policy,
+                  "off, ring (acknowledge what is in the ring) or hold")
+      ->check(CLI::IsMember({"off", "ring", "hold"}))
+      ->capture_default_str();
   command.add_option("--engage", options->engage, "always, or auto: only for guests that are slow")
-      ->check(CLI::IsMember({"always", "auto"}))->capture_default_str();
+      ->check(CLI::IsMember({"always", "auto"}))
+      ->capture_default_str();
   command.add_flag("--early-sack", options->early_sack, "SACK on the guest's behalf, too");
   command.add_option("--ring", options->ring, "slots of the guest's ring (4096 bytes each)")
-      ->check(CLI::Range(16u, 65536u))->capture_default_str();
-  command.add_option("--hold", options->hold, "memory for held frames and reserved window")->capture_default_str();
-  command.add_option("--total", options->total, "most memory for held frames in all")->capture_default_str();
+      ->check(CLI::Range(16u, 65536u))
+      ->capture_default_str();
+  command.add_option("--hold", options->hold, "memory for held frames and reserved window")
+      ->capture_default_str();
+  command.add_option("--total", options->total, "most memory for held frames in all")
+      ->capture_default_str();
   command.add_option("--flows", options->flows, "most connections tracked")
-      ->check(CLI::Range(1u, 1u << 22))->capture_default_str();
-  command.add_option("--rate", options->rate, "rate of the peer's link each way, as in 1G (default: no limit)");
-  command.add_option("--vcpus", options->vcpus, "virtual CPUs that share the guest's CPU, its own included")
-      ->check(CLI::Range(1u, 1000u))->capture_default_str();
-  command.add_option("--slice", options->slice, "time slice of the scheduler")->capture_default_str();
-  command.add_option("--guest", options->kind, "busy: keeps its slice; io: yields when it has nothing to do")
-      ->check(CLI::IsMember({"busy", "io"}))->capture_default_str();
-  command.add_option("--linger", options->linger, "io: time without work before it yields")->capture_default_str();
-  command.add_option("--phase", options->phase, "time into the scheduler's round at the start")->capture_default_str();
-  command.add_option("--stats", options->stats, "print a line of counters at this interval, as in 1s");
+      ->check(CLI::Range(1u, 1u << 22))
+      ->capture_default_str();
+  command.add_option("--rate", options->rate,
+                     "rate of the peer's link each way, as in 1G (default: no limit)");
+  command
+      .add_option("--vcpus", options->vcpus,
+                  "virtual CPUs that share the guest's CPU, its own included")
+      ->check(CLI::Range(1u, 1000u))
+      ->capture_default_str();
+  command.add_option("--slice", options->slice, "time slice of the scheduler")
+      ->capture_default_str();
+  command
+      .add_option("--guest", options->kind,
+                  "busy: keeps its slice; io: yields when it has nothing to do")
+      ->check(CLI::IsMember({"busy", "io"}))
+      ->capture_default_str();
+  command.add_option("--linger", options->linger, "io: time without work before it yields")
+      ->capture_default_str();
+  command.add_option("--phase", options->phase, "time into the scheduler's round at the start")
+      ->capture_default_str();
+  command.add_option("--stats", options->stats,
+                     "print a line of counters at this interval, as in 1s");
   command.add_option("--json", options->json, "write all counters at the end (-: standard output)");
   command.add_option("--log", options->log, "write the decision log (see: vsnoop replay --log)");
-  command.add_option("--fault", options->faults,
-                     "testing: a bad link, as in peer:loss=1%,dup=0.1%,reorder=1%,corrupt=0.1%,seed=7");
-  command.add_option("--liveness", options->liveness, "no new promises when the guest is silent so long")
+  command.add_option(
+      "--fault", options->faults,
+      "testing: a bad link, as in peer:loss=1%,dup=0.1%,reorder=1%,corrupt=0.1%,seed=7");
+  command
+      .add_option("--liveness", options->liveness,
+                  "no new promises when the guest is silent so long")
       ->capture_default_str();
   command.add_option("--drain-timeout", options->drain_timeout, "most time to drain when stopping")
       ->capture_default_str();
-  command.add_option("--grace", options->grace, "time a vanished guest interface may take to come back")
+  command
+      .add_option("--grace", options->grace,
+                  "time a vanished guest interface may take to come back")
       ->capture_default_str();
   command.callback([options] {
     if (const int status = live::run(*options)) throw CLI::RuntimeError(status);

@@ -75,7 +75,8 @@ Fate FaultDice::roll() {
   };
   if (hit(spec_.loss)) return {Fate::kLose, 0, 0, random};
   if (hit(spec_.dup)) return {Fate::kRepeat, 0, 0, random};
-  if (hit(spec_.reorder)) return {Fate::kHold, 1 + static_cast<uint32_t>(random % 4), spec_.by, random};
+  if (hit(spec_.reorder))
+    return {Fate::kHold, 1 + static_cast<uint32_t>(random % 4), spec_.by, random};
   if (hit(spec_.corrupt)) return {Fate::kCorrupt, 0, 0, random};
   if (hit(spec_.delay)) return {Fate::kHold, UINT32_MAX, spec_.by, random};
   return {Fate::kPass, 0, 0, random};
@@ -98,8 +99,7 @@ Fate FaultyPort::fate(FaultDice& dice, bool active, const VnetHeader& vnet, cons
   counts_.repeated += fate.kind == Fate::kRepeat;
   counts_.held += fate.kind == Fate::kHold;
   counts_.corrupted += fate.kind == Fate::kCorrupt;
-  if (fate.kind == Fate::kCorrupt && vnet.gso_type != kVnetNoGso)
-    fate.kind = Fate::kLose;
+  if (fate.kind == Fate::kCorrupt && vnet.gso_type != kVnetNoGso) fate.kind = Fate::kLose;
   return fate;
 }
 
@@ -140,16 +140,20 @@ bool FaultyPort::peek(Packet& packet, uint64_t now) {
     if (shown_) break;
     if (!port_->peek(packet, now)) return false;
     const Fate fate = this->fate(dice_in_, spec_.in, packet.vnet, in_);
-    if (fate.kind != Fate::kLose && fate.kind != Fate::kHold)
-      overtake(in_);
+    if (fate.kind != Fate::kLose && fate.kind != Fate::kHold) overtake(in_);
     switch (fate.kind) {
-      case Fate::kPass: showing_port_ = true; return true;
-      case Fate::kLose: break;
+      case Fate::kPass:
+        showing_port_ = true;
+        return true;
+      case Fate::kLose:
+        break;
       case Fate::kRepeat:
         hold(in_, pool_.copy(Outgoing::of(packet)), {Fate::kHold, 0, 0, 0}, now);
         showing_port_ = true;
         return true;
-      case Fate::kHold: hold(in_, pool_.own(packet), fate, now); break;
+      case Fate::kHold:
+        hold(in_, pool_.own(packet), fate, now);
+        break;
       case Fate::kCorrupt:
         shown_ = pool_.own(packet);
         if (shown_) damage(*shown_, fate.random);
@@ -176,8 +180,11 @@ Sent FaultyPort::send(const Outgoing& frame, uint64_t now) {
   const Fate fate = this->fate(dice_out_, spec_.out, frame.vnet, out_);
   Sent sent = Sent::kYes;
   switch (fate.kind) {
-    case Fate::kLose: return Sent::kYes;
-    case Fate::kHold: hold(out_, pool_.copy(frame), fate, now); return Sent::kYes;
+    case Fate::kLose:
+      return Sent::kYes;
+    case Fate::kHold:
+      hold(out_, pool_.copy(frame), fate, now);
+      return Sent::kYes;
     case Fate::kCorrupt:
       if (Frame* copy = pool_.copy(frame)) {
         damage(*copy, fate.random);
@@ -188,7 +195,9 @@ Sent FaultyPort::send(const Outgoing& frame, uint64_t now) {
     case Fate::kRepeat:
       if (port_->send(frame, now) == Sent::kDown) return Sent::kDown;
       [[fallthrough]];
-    case Fate::kPass: sent = port_->send(frame, now); break;
+    case Fate::kPass:
+      sent = port_->send(frame, now);
+      break;
   }
   overtake(out_);
   run(now);

@@ -13,10 +13,10 @@
 namespace vsnoop::live {
 
 struct FaultSpec {
-  bool at_guest = false;      ///< at the guest's interface, else at the peer's
-  bool in = true, out = true; ///< frames that come from the interface, frames sent to it
+  bool at_guest = false;       ///< at the guest's interface, else at the peer's
+  bool in = true, out = true;  ///< frames that come from the interface, frames sent to it
   double loss = 0, dup = 0, reorder = 0, corrupt = 0, delay = 0;  ///< probabilities
-  uint64_t by = 10'000'000;   ///< ns that `delay` adds, and that `reorder` may cost at most
+  uint64_t by = 10'000'000;  ///< ns that `delay` adds, and that `reorder` may cost at most
   uint64_t seed = 1;
 };
 /// "peer:loss=1%,dup=0.1%,reorder=1%,corrupt=0.1%,delay=1%,by=10ms,dir=in|out|both,seed=7".
@@ -88,7 +88,7 @@ class FaultyPort : public PortInterface {
   FaultSpec spec_;
   FaultDice dice_in_, dice_out_;
   Room in_, out_;
-  Frame* shown_ = nullptr;   // what peek() shows, if not the port's own
+  Frame* shown_ = nullptr;  // what peek() shows, if not the port's own
   bool showing_port_ = false;
   FaultCounts counts_;
 };

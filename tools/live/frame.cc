@@ -16,13 +16,14 @@ uint32_t read16(const uint8_t* p) { return static_cast<uint32_t>(p[0] << 8 | p[1
 uint32_t skip_extensions(const uint8_t* data, uint32_t length, uint32_t at, uint8_t& protocol) {
   for (int i = 0; i < 8 && at + 8 <= length; ++i) {
     switch (protocol) {
-      case 0:     // hop-by-hop
-      case 43:    // routing
-      case 60:    // destination
+      case 0:   // hop-by-hop
+      case 43:  // routing
+      case 60:  // destination
         protocol = data[at];
         at += 8 + data[at + 1] * 8U;
         break;
-      default: return at;
+      default:
+        return at;
     }
   }
   return length;

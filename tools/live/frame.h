@@ -91,7 +91,8 @@ class FramePool {
   void give_list(vsnoop_held* list);
   /// A copy of what would be sent. Null as with take().
   Frame* copy(const Outgoing& from);
-  /// The packet's bytes in a buffer of their own, which the caller owns. No copy if they already are.
+  /// The packet's bytes in a buffer of their own, which the caller owns. No copy if they already
+  /// are.
   Frame* own(Packet& packet);
 
   /// What a frame of `length` bytes really costs.
@@ -104,7 +105,9 @@ class FramePool {
   static constexpr uint32_t kPage = 4096;
   static constexpr int kClasses = 19;
   static constexpr uint32_t size_of_class(int size_class) {
-    return size_class == 0 ? 512 : size_class == 1 ? 2048 : kPage * static_cast<uint32_t>(size_class - 1);
+    return size_class == 0   ? 512
+           : size_class == 1 ? 2048
+                             : kPage * static_cast<uint32_t>(size_class - 1);
   }
 
   static int class_of(uint32_t length);

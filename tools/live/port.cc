@@ -29,8 +29,8 @@ constexpr uint32_t kSlotAround = 128;  // slot header, addresses, virtio-net hea
 
 [[noreturn]] void fail(const std::string& interface, const std::string& what, int error,
                        const char* advice) {
-  throw std::runtime_error(
-      fmt::format("{}: {}: {}{}{}", interface, what, std::strerror(error), *advice ? "; " : "", advice));
+  throw std::runtime_error(fmt::format("{}: {}: {}{}{}", interface, what, std::strerror(error),
+                                       *advice ? "; " : "", advice));
 }
 
 template <typename T>
@@ -52,7 +52,8 @@ void Port::open() {
   socket_ = ::socket(AF_PACKET, SOCK_RAW | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
   if (socket_ < 0) {
     if (errno == EPERM)
-      fail(interface_, "packet socket", errno, "it needs CAP_NET_RAW: run as root, or "
+      fail(interface_, "packet socket", errno,
+           "it needs CAP_NET_RAW: run as root, or "
            "'setcap cap_net_raw,cap_net_admin+ep' the program");
     fail(interface_, "packet socket", errno, "the kernel needs CONFIG_PACKET");
   }
@@ -86,7 +87,8 @@ void Port::configure() {
   if (set_option(socket_, SOL_SOCKET, SO_RCVBUFFORCE, queue) != 0 ||
       set_option(socket_, SOL_SOCKET, SO_SNDBUFFORCE, queue) != 0)
     fail(interface_, "SO_RCVBUFFORCE", errno,
-         "it needs CAP_NET_ADMIN: run as root, or 'setcap cap_net_raw,cap_net_admin+ep' the program");
+         "it needs CAP_NET_ADMIN: run as root, or 'setcap cap_net_raw,cap_net_admin+ep' the "
+         "program");
 
   slot_bytes_ = std::clamp(std::bit_ceil(state.mtu + ETH_HLEN + 8 + kSlotAround), 2048U, 16384U);
   map_ring();
@@ -112,7 +114,8 @@ void Port::map_ring() {
   request.tp_frame_size = slot_bytes_;
   request.tp_frame_nr = slots_ = kRing / slot_bytes_;
   if (set_option(socket_, SOL_PACKET, PACKET_RX_RING, request) != 0)
-    fail(interface_, "PACKET_RX_RING", errno, "the kernel must offer TPACKET_V2 and 8 MiB of memory");
+    fail(interface_, "PACKET_RX_RING", errno,
+         "the kernel must offer TPACKET_V2 and 8 MiB of memory");
   ring_bytes_ = kRing;
   void* memory = mmap(nullptr, ring_bytes_, PROT_READ | PROT_WRITE, MAP_SHARED, socket_, 0);
   if (memory == MAP_FAILED) fail(interface_, "mapping the ring", errno, "");
@@ -194,10 +197,11 @@ bool Port::read_long(uint32_t length, uint32_t room) {
 void Port::shape(bool tagged, uint32_t tpid, uint32_t tci, bool verified) {
   Packet& packet = current_;
   if (tagged) {
-    packet.data -= kTag;  // over the virtio-net header, which has been copied, or the room of a frame
+    packet.data -=
+        kTag;  // over the virtio-net header, which has been copied, or the room of a frame
     std::memmove(packet.data, packet.data + kTag, 12);
     const uint8_t tag[kTag] = {static_cast<uint8_t>(tpid >> 8), static_cast<uint8_t>(tpid),
-                            static_cast<uint8_t>(tci >> 8), static_cast<uint8_t>(tci)};
+                               static_cast<uint8_t>(tci >> 8), static_cast<uint8_t>(tci)};
     std::memcpy(packet.data + 12, tag, kTag);
     packet.length += kTag;
     if (packet.vnet.flags & kVnetNeedsChecksum) packet.vnet.csum_start += kTag;
@@ -270,11 +274,15 @@ Sent Port::send(const Outgoing& frame, uint64_t) {
     case EAGAIN:
     case ENOBUFS:
     case ENOMEM:
-    case EINTR: return Sent::kLater;
+    case EINTR:
+      return Sent::kLater;
     case ENETDOWN:
     case ENXIO:
-    case ENODEV: close(); return Sent::kDown;
-    default: return Sent::kFailed;
+    case ENODEV:
+      close();
+      return Sent::kDown;
+    default:
+      return Sent::kFailed;
   }
 }
 

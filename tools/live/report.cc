@@ -30,8 +30,10 @@ bool refuses(unsigned reason) {
     case VSNOOP_REASON_timestamp_mismatch:
     case VSNOOP_REASON_paws:
     case VSNOOP_REASON_unacceptable_ack:
-    case VSNOOP_REASON_out_of_window: return true;
-    default: return reason >= VSNOOP_REASON_closing && reason <= VSNOOP_REASON_dropped_behind;
+    case VSNOOP_REASON_out_of_window:
+      return true;
+    default:
+      return reason >= VSNOOP_REASON_closing && reason <= VSNOOP_REASON_dropped_behind;
   }
 }
 
@@ -129,7 +131,8 @@ Json report(const Subject& subject, uint64_t now, uint64_t broken) {
                       {"held", sum.held},
                       {"corrupted", sum.corrupted}};
   }
-  if (const auto* stats = bridge.engine_stats()) json["engine"] = engine_part(*stats, bridge.flows());
+  if (const auto* stats = bridge.engine_stats())
+    json["engine"] = engine_part(*stats, bridge.flows());
   return json;
 }
 
@@ -157,12 +160,12 @@ std::string StatsLine::next(uint64_t now) {
   const BridgeCounts& counts = subject_.bridge.counts();
   const double seconds = static_cast<double>(std::max<uint64_t>(now - last_at_, 1)) / kSecond;
   const uint64_t drops = dropped(counts);
-  std::string text = fmt::format(
-      "{:5.0f} s | in {:.1f} Mb/s out {:.1f} Mb/s | ring {}/{}, {} dropped",
-      static_cast<double>(now - subject_.started) / kSecond,
-      static_cast<double>(counts.from_peer.bytes - in_) * 8e-6 / seconds,
-      static_cast<double>(counts.to_peer.bytes - out_) * 8e-6 / seconds, subject_.bridge.ring_used(),
-      subject_.config.ring_slots, drops - drops_);
+  std::string text =
+      fmt::format("{:5.0f} s | in {:.1f} Mb/s out {:.1f} Mb/s | ring {}/{}, {} dropped",
+                  static_cast<double>(now - subject_.started) / kSecond,
+                  static_cast<double>(counts.from_peer.bytes - in_) * 8e-6 / seconds,
+                  static_cast<double>(counts.to_peer.bytes - out_) * 8e-6 / seconds,
+                  subject_.bridge.ring_used(), subject_.config.ring_slots, drops - drops_);
   if (const auto* stats = subject_.bridge.engine_stats()) {
     text += fmt::format(" | early ACKs {:.0f}/s, {} flows, outstanding {} kB, held {} kB, again {}",
                         static_cast<double>(stats->early_acks - early_) / seconds,

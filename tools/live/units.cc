@@ -33,15 +33,10 @@ double parse(const std::string& text, std::initializer_list<Unit> units, double 
 }  // namespace
 
 uint64_t parse_size(const std::string& text) {
-  return static_cast<uint64_t>(parse(text,
-                                     {{"", 1},
-                                      {"k", 1e3},
-                                      {"M", 1e6},
-                                      {"G", 1e9},
-                                      {"Ki", 0x1p10},
-                                      {"Mi", 0x1p20},
-                                      {"Gi", 0x1p30}},
-                                     1e15, "size: write a number and k, M, G, Ki, Mi or Gi"));
+  return static_cast<uint64_t>(parse(
+      text,
+      {{"", 1}, {"k", 1e3}, {"M", 1e6}, {"G", 1e9}, {"Ki", 0x1p10}, {"Mi", 0x1p20}, {"Gi", 0x1p30}},
+      1e15, "size: write a number and k, M, G, Ki, Mi or Gi"));
 }
 
 uint64_t parse_duration(const std::string& text) {

@@ -16,11 +16,11 @@
 namespace vsnoop::live {
 
 struct VcpuConfig {
-  uint32_t vcpus = 1;      ///< K; 1: always runs
-  uint64_t slice = 0;      ///< ns, > 0 if vcpus > 1
-  bool io = false;         ///< yields when it has nothing to do
-  uint64_t linger = 0;     ///< ns without work after which it yields
-  uint64_t phase = 0;      ///< ns into the round at the start
+  uint32_t vcpus = 1;   ///< K; 1: always runs
+  uint64_t slice = 0;   ///< ns, > 0 if vcpus > 1
+  bool io = false;      ///< yields when it has nothing to do
+  uint64_t linger = 0;  ///< ns without work after which it yields
+  uint64_t phase = 0;   ///< ns into the round at the start
 };
 
 /// Driven by the caller's clock (ns, monotonic); knows no other.
