@@ -36,7 +36,7 @@ u32 write_headers(const LinkTemplate& link, const Flow& flow, const FlowKey& key
     store16(ip + 10, 0);
     __builtin_memcpy(ip + 12, source + 12, 4);
     __builtin_memcpy(ip + 16, destination + 12, 4);
-    const u16 sum = static_cast<u16>(~fold(sum_bytes(ip, header)));
+    const u16 sum = static_cast<u16>(~fold(sum_words32<5>(ip)));
     __builtin_memcpy(ip + 10, &sum, 2);
   } else {
     header = 40;
@@ -56,13 +56,14 @@ u32 write_headers(const LinkTemplate& link, const Flow& flow, const FlowKey& key
 }
 
 void seal(const FlowKey& key, u8* tcp, u32 tcp_length) {
+  u64 sum = key.is_v4() ? sum_words32<1>(key.local() + 12) + sum_words32<1>(key.remote() + 12)
+                        : sum_words32<4>(key.local()) + sum_words32<4>(key.remote());
   u8 rest[4] = {0, 6, 0, 0};
   store16(rest + 2, static_cast<u16>(tcp_length));
-  const u64 addresses = key.is_v4() ? sum_bytes(key.local() + 12, 4) + sum_bytes(key.remote() + 12, 4)
-                                    : sum_bytes(key.local(), 16) + sum_bytes(key.remote(), 16);
-  const u16 sum =
-      static_cast<u16>(~fold(addresses + sum_bytes(rest, 4) + sum_bytes(tcp, tcp_length)));
-  __builtin_memcpy(tcp + 16, &sum, 2);
+  sum += sum_words32<1>(rest) + sum_words32<5>(tcp);
+  for (u32 at = 20; at < tcp_length; at += 4) sum += sum_words32<1>(tcp + at);
+  const u16 checksum = static_cast<u16>(~fold(sum));
+  __builtin_memcpy(tcp + 16, &checksum, 2);
 }
 
 }  // namespace

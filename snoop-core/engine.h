@@ -69,12 +69,15 @@ class Engine {
 
   // A segment in its surroundings, while one call lasts.
   struct Scene {
+    Scene(u16 guest_id, Guest& its_guest, const vsnoop_frame& its_frame, u64 at)
+        : id(guest_id), guest(its_guest), frame(its_frame), now(at) {}
+
     u16 id;
     Guest& guest;
     const vsnoop_frame& frame;
-    Segment segment;
-    Ref ref;
-    Flow* flow;
+    Segment segment;  // look() fills it in
+    Ref ref = Ref::null();
+    Flow* flow = nullptr;
     u64 now;
     bool news = false;  // it tells the guest a newer ACK number or window of the peer
   };
@@ -95,6 +98,8 @@ class Engine {
   void note_link(const Scene& scene, u16& link, u32& flow_label);
 
   // from_peer.cc
+  Verdict untracked(u16 id, Guest* guest, Reason reason);
+  Reason look(Scene& scene, Direction direction);
   Verdict decide(Scene& scene);
   Verdict decide_data(Scene& scene);
   Verdict forward(Scene& scene, Reason reason, bool credit);

@@ -14,33 +14,15 @@ constexpr u8 duplicate_threshold = 3;  // RFC 5681 3.2
 
 Verdict Engine::from_guest(u16 id, const vsnoop_frame& frame, u64 now) {
   Guest* guest = guest_at(id);
-  Verdict nothing = Verdict();
-  nothing.action = VSNOOP_PASS;
-  nothing.reason = VSNOOP_REASON_off;
-  nothing.flow = {Ref::null_slot, 0, id};
-  if (!guest || guest->config.policy == VSNOOP_POLICY_OFF) return nothing;
+  if (!guest || guest->config.policy == VSNOOP_POLICY_OFF)
+    return untracked(id, nullptr, VSNOOP_REASON_off);
   clock_ = now;
   guest->life_at = now;
-
-  Scene scene{id, *guest, frame, {}, Ref::null(), nullptr, now};
-  Segment& s = scene.segment;
-  nothing.reason = parse(frame, Direction::from_guest, id, s);
-  const bool good = nothing.reason == VSNOOP_REASON_none && checksum_good(frame, s);
-  seen_headers_ = nothing.reason == VSNOOP_REASON_none ? s.data_offset : 0;
-  seen_checksum_ = nothing.reason == VSNOOP_REASON_none ? s.checksum : frame.checksum;
-  if (nothing.reason != VSNOOP_REASON_none) {
-    count(*guest, nothing.reason);
-    return nothing;
-  }
-  // Whoever checks, checks before an ACK may release what is held.
-  if (!good) {
-    nothing.reason = s.checksum == VSNOOP_CHECKSUM_BAD ? VSNOOP_REASON_bad_checksum
-                                                       : VSNOOP_REASON_unverified_checksum;
-    count(*guest, nothing.reason);
-    return nothing;
-  }
-  scene.ref = table_.find(s.key);
-  if (!scene.ref.is_null()) scene.flow = table_.get(scene.ref);
+  Scene scene(id, *guest, frame, now);
+  const Segment& s = scene.segment;
+  // A wrong checksum: whoever checks, checks before an ACK may release what is held.
+  const Reason fault = look(scene, Direction::from_guest);
+  if (fault != VSNOOP_REASON_none) return untracked(id, guest, fault);
   if (!scene.flow || s.has(SYN)) {
     Scene apart = scene;
     apart.flow = nullptr;
@@ -54,11 +36,7 @@ Verdict Engine::from_guest(u16 id, const vsnoop_frame& frame, u64 now) {
       if (!repeated) close_flow(scene.ref, *scene.flow, v.released);
       return v;
     }
-    if (!apart.flow) {
-      nothing.reason = reason;
-      count(*guest, reason);
-      return nothing;
-    }
+    if (!apart.flow) return untracked(id, guest, reason);
     scene.ref = apart.ref;
     scene.flow = apart.flow;
   }

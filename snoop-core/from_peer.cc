@@ -24,38 +24,42 @@ Verdict Engine::verdict(const Scene& scene, u8 action, Reason reason) {
   return v;
 }
 
+// On a frame that belongs to no flow.
+Verdict Engine::untracked(u16 id, Guest* guest, Reason reason) {
+  if (guest) count(*guest, reason);
+  Verdict v = Verdict();
+  v.action = VSNOOP_PASS;
+  v.reason = reason;
+  v.flow = {Ref::null_slot, 0, id};
+  return v;
+}
+
+// Reads the segment and finds its flow. Returns why it may not be believed, or `none`.
+Reason Engine::look(Scene& scene, Direction direction) {
+  Segment& s = scene.segment;
+  seen_headers_ = 0;
+  seen_checksum_ = scene.frame.checksum;
+  const Reason reason = parse(scene.frame, direction, scene.id, s);
+  if (reason != VSNOOP_REASON_none) return reason;
+  const bool good = checksum_good(scene.frame, s);
+  seen_headers_ = s.data_offset;
+  seen_checksum_ = s.checksum;
+  scene.ref = table_.find(s.key);
+  if (!scene.ref.is_null()) scene.flow = table_.get(scene.ref);
+  if (VSNOOP_LIKELY(good)) return VSNOOP_REASON_none;
+  return s.checksum == VSNOOP_CHECKSUM_BAD ? VSNOOP_REASON_bad_checksum
+                                           : VSNOOP_REASON_unverified_checksum;
+}
+
 Verdict Engine::from_peer(u16 id, const vsnoop_frame& frame, u64 now) {
   Guest* guest = guest_at(id);
-  Verdict nothing = Verdict();
-  nothing.action = VSNOOP_PASS;
-  nothing.reason = VSNOOP_REASON_off;
-  nothing.flow = {Ref::null_slot, 0, id};
-  if (!guest || guest->config.policy == VSNOOP_POLICY_OFF) return nothing;
+  if (!guest || guest->config.policy == VSNOOP_POLICY_OFF)
+    return untracked(id, nullptr, VSNOOP_REASON_off);
   clock_ = now;
-
-  Scene scene{id, *guest, frame, {}, Ref::null(), nullptr, now};
-  Segment& s = scene.segment;
-  nothing.reason = parse(frame, Direction::from_peer, id, s);
-  const bool good = nothing.reason == VSNOOP_REASON_none && checksum_good(frame, s);
-  seen_headers_ = nothing.reason == VSNOOP_REASON_none ? s.data_offset : 0;
-  seen_checksum_ = nothing.reason == VSNOOP_REASON_none ? s.checksum : frame.checksum;
-  if (nothing.reason != VSNOOP_REASON_none) {
-    count(*guest, nothing.reason);
-    return nothing;
-  }
-  scene.ref = table_.find(s.key);
-  if (!scene.ref.is_null()) {
-    scene.flow = table_.get(scene.ref);
-    return decide(scene);
-  }
-  nothing.reason = good
-                       ? learn_from_peer(scene)
-                       : static_cast<Reason>(s.checksum == VSNOOP_CHECKSUM_BAD
-                                                 ? VSNOOP_REASON_bad_checksum
-                                                 : VSNOOP_REASON_unverified_checksum);
-  if (scene.flow) return decide(scene);
-  count(*guest, nothing.reason);
-  return nothing;
+  Scene scene(id, *guest, frame, now);
+  Reason reason = look(scene, Direction::from_peer);
+  if (!scene.flow && reason == VSNOOP_REASON_none) reason = learn_from_peer(scene);
+  return scene.flow ? decide(scene) : untracked(id, guest, reason);
 }
 
 void Engine::prefetch(u16 id, bool from_peer, const vsnoop_frame* frames, u32 count) const {
@@ -107,7 +111,7 @@ Verdict Engine::decide(Scene& scene) {
   if (s.odd_option) return bypass(scene, VSNOOP_REASON_odd_option);  // P12
 
   // P8: never answered. The old connection goes on unless the guest answers with SYN-ACK.
-  if (s.has(SYN)) {
+  if (s.has(SYN) && !s.has(RST)) {
     Scene apart = scene;
     apart.flow = nullptr;
     learn_from_peer(apart);

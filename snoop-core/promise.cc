@@ -54,8 +54,17 @@ bool Engine::taken(const Verdict& verdict, vsnoop_held* held, u64 now) {
   Guest& guest = guests_[verdict.flow.guest];
   Custody* custody = acquire(ref, flow, now);
   if (!custody) return false;
+  // A host may have asked about other frames since: what was true then is asked again.
+  const bool keep = verdict.action == VSNOOP_KEEP;
+  const Seq first(verdict.seq);
+  const bool misplaced = (verdict.flags & verdict_data) && after(first, flow.rcv_nxt) &&
+                         !recordable(*custody, first, first + verdict.length);
+  if (keep && (misplaced || !affordable(flow, guest, verdict.memory))) {
+    settle(flow);
+    return false;
+  }
 
-  if (verdict.action == VSNOOP_KEEP) {
+  if (keep) {
     held->seq = verdict.seq;
     held->length = verdict.length;
     held->custody = index_of(*custody);
@@ -66,13 +75,12 @@ bool Engine::taken(const Verdict& verdict, vsnoop_held* held, u64 now) {
     if (verdict.flags & verdict_rst) held->flags |= held_rst;
   }
   const Seq shown = flow.early_ack, rcv_nxt = flow.rcv_nxt;
-  if (verdict.flags & verdict_data) {
-    const Seq begin(verdict.seq), end = begin + verdict.length;
-    commit(flow, *custody, begin, end, verdict.retain ? held : nullptr);
+  if ((verdict.flags & verdict_data) && !misplaced) {
+    commit(flow, *custody, first, first + verdict.length, verdict.retain ? held : nullptr);
   }
   settle_reservation(flow, guest, rcv_nxt);
   if (verdict.flags & verdict_data) learn_cost(flow, verdict.memory, verdict.length);
-  if (verdict.action == VSNOOP_KEEP) {
+  if (keep) {
     custody->held += held->memory * memory_unit;
     occupy(guest, held->memory * memory_unit);
     enqueue(*custody, guest, *held);

@@ -236,7 +236,9 @@ struct vsnoop_verdict vsnoop_from_peer(struct vsnoop_engine *, uint16_t id, cons
 void vsnoop_prefetch(struct vsnoop_engine *, uint16_t id, int from_peer, const struct vsnoop_frame *frames,
                      uint32_t count);
 /* KEEP or PUSH was carried out. KEEP: `held` becomes the engine's. PUSH: `held` is 0.
- * Returns 1; or 0 if the flow is gone meanwhile: then a KEEP frame stays the host's, to be passed on. */
+ * Returns 1; or 0 if that is no longer possible (the flow is gone, or the room is taken): then a KEEP
+ * frame stays the host's, and declined() says what to do with it. A KEEP has to be reported before
+ * the next frame of its flow is asked about; a PUSH may be reported later. */
 int vsnoop_taken(struct vsnoop_engine *, const struct vsnoop_verdict *, struct vsnoop_held *held, uint64_t now);
 /* KEEP or PUSH could not be carried out. Returns PASS (it may go to the ring unpromised) or DROP. */
 uint8_t vsnoop_declined(struct vsnoop_engine *, const struct vsnoop_verdict *, uint64_t now);

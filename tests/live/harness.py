@@ -380,7 +380,8 @@ class Transfer:
         wanted = b"thanks" if answer else b""
         got = b""
         try:
-            receiver.sendall(wanted)
+            if answer:
+                receiver.sendall(wanted)
             receiver.close()
             while part := sender.recv(100):
                 got += part

@@ -61,8 +61,12 @@ TEST_CASE("handshake: SYN-SENT to ESTABLISHED, the guest opens", "[handshake]") 
 
 TEST_CASE("handshake: what the flow starts with is what the SYNs said", "[handshake]") {
   for (const bool guest_opens : {false, true}) {
-    Connection c(Options{.guest_opens = guest_opens, .peer_wscale = 5, .guest_wscale = 9,
-                         .syn_window = 30000, .peer_window = 100, .guest_window = 50});
+    Connection c(Options{.guest_opens = guest_opens,
+                         .peer_wscale = 5,
+                         .guest_wscale = 9,
+                         .syn_window = 30000,
+                         .peer_window = 100,
+                         .guest_window = 50});
     c.handshake();
     const vsnoop_flow_info f = c.flow();
     CHECK(f.rcv_nxt == 1);
@@ -83,8 +87,12 @@ TEST_CASE("handshake: what the flow starts with is what the SYNs said", "[handsh
 
 TEST_CASE("handshake: windows of SYN segments are not scaled", "[handshake]") {
   for (const bool guest_opens : {false, true}) {
-    Connection c(Options{.guest_opens = guest_opens, .peer_wscale = 14, .guest_wscale = 14,
-                         .syn_window = 1000, .peer_window = 0, .guest_window = 0});
+    Connection c(Options{.guest_opens = guest_opens,
+                         .peer_wscale = 14,
+                         .guest_wscale = 14,
+                         .syn_window = 1000,
+                         .peer_window = 0,
+                         .guest_window = 0});
     c.handshake();
     CHECK(c.flow().right_edge == 1001);
     CHECK(c.flow().peer_edge == 1001);
@@ -96,12 +104,20 @@ TEST_CASE("handshake: an option is agreed only if both ends sent it", "[handshak
     for (const bool first_has : {false, true}) {
       for (const bool second_has : {false, true}) {
         // The defaults of the harness offer nothing here; options are written out.
-        Connection c(Options{.guest_opens = guest_opens, .ts = false, .sack = false,
-                             .peer_wscale = -1, .guest_wscale = -1});
-        const auto with = [](Packet p, bool all) { return all ? p.wscale(3).ts(5, 0).sackok() : p; };
+        Connection c(Options{.guest_opens = guest_opens,
+                             .ts = false,
+                             .sack = false,
+                             .peer_wscale = -1,
+                             .guest_wscale = -1});
+        const auto with = [](Packet p, bool all) {
+          return all ? p.wscale(3).ts(5, 0).sackok() : p;
+        };
         shake(c, with(syn(), first_has), with(syn_ack(), second_has));
         if (first_has && second_has) {
-          if (guest_opens) c.guest(ack(1).ts(5, 5)); else c.peer(ack(1).ts(5, 5));
+          if (guest_opens)
+            c.guest(ack(1).ts(5, 5));
+          else
+            c.peer(ack(1).ts(5, 5));
         }
         REQUIRE(c.tracked());
         const bool agreed = first_has && second_has;
@@ -117,8 +133,10 @@ TEST_CASE("handshake: an option is agreed only if both ends sent it", "[handshak
 TEST_CASE("handshake: window scale of one end alone is not used", "[handshake]") {
   for (const bool guest_opens : {false, true}) {
     for (const bool peer_scales : {false, true}) {
-      Connection c(Options{.guest_opens = guest_opens, .peer_wscale = peer_scales ? 7 : -1,
-                           .guest_wscale = peer_scales ? -1 : 7, .syn_window = 500});
+      Connection c(Options{.guest_opens = guest_opens,
+                           .peer_wscale = peer_scales ? 7 : -1,
+                           .guest_wscale = peer_scales ? -1 : 7,
+                           .syn_window = 500});
       c.handshake();
       c.guest(data(1, 10).window(1000));
       CHECK(c.flow().right_edge == 1001);
@@ -191,10 +209,19 @@ TEST_CASE("handshake: repeated SYNs and SYN-ACKs change nothing", "[handshake]")
   for (const bool guest_opens : {false, true}) {
     Connection c(Options{.guest_opens = guest_opens});
     for (int i = 0; i < 3; ++i)
-      if (guest_opens) c.guest(syn()); else c.peer(syn());
+      if (guest_opens)
+        c.guest(syn());
+      else
+        c.peer(syn());
     for (int i = 0; i < 3; ++i)
-      if (guest_opens) c.peer(syn_ack()); else c.guest(syn_ack());
-    if (guest_opens) c.guest(ack(1)); else c.peer(ack(1));
+      if (guest_opens)
+        c.peer(syn_ack());
+      else
+        c.guest(syn_ack());
+    if (guest_opens)
+      c.guest(ack(1));
+    else
+      c.peer(ack(1));
     REQUIRE(c.tracked());
     CHECK(c.flow().guest_shift == 7);
     CHECK(c.flow().ts == 1);
@@ -250,7 +277,10 @@ TEST_CASE("handshake: a reset of either side forgets it", "[handshake]") {
     Connection c;
     c.peer(syn());
     c.guest(syn_ack());
-    if (peer_resets) c.peer(rst(1)); else c.guest(rst(1));
+    if (peer_resets)
+      c.peer(rst(1));
+    else
+      c.guest(rst(1));
     c.peer(ack(1));
     CHECK_FALSE(c.tracked());
   }
@@ -331,10 +361,13 @@ TEST_CASE("P12: a connection that was there before is not picked up", "[P12]") {
   CHECK_FALSE(c.tracked());
 }
 
-TEST_CASE("P12: ECN agreed on the handshake is not tracked, offered alone it is", "[P12][handshake]") {
+TEST_CASE("P12: ECN agreed on the handshake is not tracked, offered alone it is",
+          "[P12][handshake]") {
   for (const bool guest_opens : {false, true}) {
     for (const bool accurate : {false, true}) {
-      const auto setup = [&](Packet p) { return accurate ? p.set(ECE | CWR).reserved(1) : p.set(ECE | CWR); };
+      const auto setup = [&](Packet p) {
+        return accurate ? p.set(ECE | CWR).reserved(1) : p.set(ECE | CWR);
+      };
       Connection agreed(Options{.guest_opens = guest_opens});
       // RFC 3168: ECE; RFC 9768: any of AE, CWR, ECE but all or none.
       shake(agreed, setup(syn()), accurate ? syn_ack().set(CWR) : syn_ack().set(ECE));
@@ -356,11 +389,11 @@ TEST_CASE("P12: MD5, AO, MPTCP, TFO and unknown options on a handshake are not t
           "[P12][handshake]") {
   const std::vector<std::vector<uint8_t>> all = {
       {19, 18, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16},  // MD5
-      {29, 4, 1, 1},                                                     // AO
-      {30, 4, 0, 1},                                                     // MPTCP
-      {34, 2},                                                           // TFO
-      {254, 4, 0xf9, 0x89},                                              // experimental TFO
-      {28, 4, 0, 1},                                                     // user timeout
+      {29, 4, 1, 1},                                                    // AO
+      {30, 4, 0, 1},                                                    // MPTCP
+      {34, 2},                                                          // TFO
+      {254, 4, 0xf9, 0x89},                                             // experimental TFO
+      {28, 4, 0, 1},                                                    // user timeout
   };
   for (const bool guest_opens : {false, true}) {
     for (const auto& option : all) {
@@ -501,7 +534,8 @@ TEST_CASE("P8: the guest answers a SYN on a live tuple with a challenge ACK: it 
   CHECK_THAT(c.peer(data(2001, 500)), Kept(VSNOOP_REASON_in_order));
 }
 
-TEST_CASE("P8: the guest answers a SYN on a live tuple with SYN-ACK: the old one is purged", "[P8]") {
+TEST_CASE("P8: the guest answers a SYN on a live tuple with SYN-ACK: the old one is purged",
+          "[P8]") {
   Established c;
   c.peer(data(1, 1000));
   c.peer(data(1001, 1000));
@@ -520,7 +554,8 @@ TEST_CASE("P8: the guest answers a SYN on a live tuple with SYN-ACK: the old one
   check_offloaded(c);
 }
 
-TEST_CASE("P8: frames of the old connection still in the ring are freed when they leave it", "[P8]") {
+TEST_CASE("P8: frames of the old connection still in the ring are freed when they leave it",
+          "[P8]") {
   Established c;
   c.world().automatic = false;
   c.peer(data(1, 1000));

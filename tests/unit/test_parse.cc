@@ -36,8 +36,8 @@ u32 words(const Bytes& b, u32 sum = 0) {
 /// 20 bytes and options; SEQ 0x01020304, ACK 0x0a0b0c0d, window 0x1234; checksum 0.
 Bytes tcp(const Bytes& options = {}, u8 flags = ACK, u8 offset = 0) {
   const u8 words = offset ? offset : static_cast<u8>(5 + (options.size() + 3) / 4);
-  Bytes t = {0x9c, 0x40, 0x00, 0x50, 1,    2,     3,    4, 10, 11,
-             12,   13,   static_cast<u8>(words << 4), flags, 0x12, 0x34, 0, 0, 0, 0};
+  Bytes t = {0x9c,  0x40, 0x00, 0x50, 1, 2, 3, 4, 10, 11, 12, 13, static_cast<u8>(words << 4),
+             flags, 0x12, 0x34, 0,    0, 0, 0};
   t = t + options;
   while (t.size() % 4) t.push_back(0);
   return t;
@@ -47,9 +47,26 @@ Bytes ipv4(const Bytes& rest, const Bytes& options = {}, int total = -1, u16 fra
            u8 protocol = 6) {
   const u32 header = 20 + static_cast<u32>(options.size());
   const u32 length = total >= 0 ? static_cast<u32>(total) : header + static_cast<u32>(rest.size());
-  Bytes ip = {static_cast<u8>(0x40 | header / 4), 0, static_cast<u8>(length >> 8),
-              static_cast<u8>(length), 0, 1, static_cast<u8>(fragment >> 8),
-              static_cast<u8>(fragment), 64, protocol, 0, 0, 10, 0, 1, 1, 10, 0, 0, 1};
+  Bytes ip = {static_cast<u8>(0x40 | header / 4),
+              0,
+              static_cast<u8>(length >> 8),
+              static_cast<u8>(length),
+              0,
+              1,
+              static_cast<u8>(fragment >> 8),
+              static_cast<u8>(fragment),
+              64,
+              protocol,
+              0,
+              0,
+              10,
+              0,
+              1,
+              1,
+              10,
+              0,
+              0,
+              1};
   ip = ip + options;
   const u32 sum = ~words(ip);
   ip[10] = static_cast<u8>(sum >> 8);
@@ -104,8 +121,14 @@ Bytes with_tcp_checksum(Bytes frame, size_t ip, bool v6) {
   const size_t from = v6 ? ip + 8 : ip + 12;
   Bytes pseudo(frame.begin() + static_cast<long>(from),
                frame.begin() + static_cast<long>(from + (v6 ? 32 : 8)));
-  pseudo = pseudo + Bytes{static_cast<u8>(length >> 24), static_cast<u8>(length >> 16),
-                          static_cast<u8>(length >> 8), static_cast<u8>(length), 0, 0, 0, 6};
+  pseudo = pseudo + Bytes{static_cast<u8>(length >> 24),
+                          static_cast<u8>(length >> 16),
+                          static_cast<u8>(length >> 8),
+                          static_cast<u8>(length),
+                          0,
+                          0,
+                          0,
+                          6};
   const u32 sum = ~words(Bytes(frame.begin() + static_cast<long>(at), frame.end()), words(pseudo));
   frame[at + 16] = static_cast<u8>(sum >> 8);
   frame[at + 17] = static_cast<u8>(sum);
@@ -143,8 +166,8 @@ TEST_CASE("parse: both directions of a connection have the same key", "[parse]")
   Segment a, b;
   const vsnoop_frame x = {there.data(), static_cast<u32>(there.size()),
                           static_cast<u32>(there.size()), 0, VSNOOP_CHECKSUM_VERIFIED};
-  const vsnoop_frame y = {back.data(), static_cast<u32>(back.size()),
-                          static_cast<u32>(back.size()), 0, VSNOOP_CHECKSUM_VERIFIED};
+  const vsnoop_frame y = {back.data(), static_cast<u32>(back.size()), static_cast<u32>(back.size()),
+                          0, VSNOOP_CHECKSUM_VERIFIED};
   REQUIRE(parse(x, Direction::from_peer, 3, a) == VSNOOP_REASON_none);
   REQUIRE(parse(y, Direction::from_guest, 3, b) == VSNOOP_REASON_none);
   CHECK(same_flow(a.key, b.key));
@@ -165,8 +188,8 @@ TEST_CASE("parse: other protocols are named", "[parse]") {
   CHECK(read(macs + Bytes{0x08, 0x06} + Bytes(46, 0)).reason == VSNOOP_REASON_not_ip);
   CHECK(read(macs + type_v4 + ipv4(tcp(), {}, -1, 0x4000, 17)).reason == VSNOOP_REASON_not_tcp);
   CHECK(read(macs + type_v6 + ipv6(tcp(), 58)).reason == VSNOOP_REASON_not_tcp);
-  CHECK(read(macs + type_v6 + ipv6(tcp(), 51)).reason == VSNOOP_REASON_not_tcp);   // AH
-  CHECK(read(macs + type_v6 + ipv6(tcp(), 59)).reason == VSNOOP_REASON_not_tcp);   // none
+  CHECK(read(macs + type_v6 + ipv6(tcp(), 51)).reason == VSNOOP_REASON_not_tcp);  // AH
+  CHECK(read(macs + type_v6 + ipv6(tcp(), 59)).reason == VSNOOP_REASON_not_tcp);  // none
   CHECK(read(macs + type_v4 + ipv6(tcp())).reason == VSNOOP_REASON_not_ip);  // version 6 as IPv4
   CHECK(read(macs + type_v6 + ipv4(tcp())).reason == VSNOOP_REASON_not_ip);
 }
@@ -204,8 +227,7 @@ TEST_CASE("P10: IP fragments have no TCP header to speak of", "[P10][parse]") {
     CHECK(read(macs + type_v4 + ipv4(tcp() + payload, {}, -1, field)).reason ==
           VSNOOP_REASON_fragment);
   for (u16 field : {0x0000, 0x4000, 0x8000})  // none, DF, and the bit that must be zero
-    CHECK(read(macs + type_v4 + ipv4(tcp() + payload, {}, -1, field)).reason ==
-          VSNOOP_REASON_none);
+    CHECK(read(macs + type_v4 + ipv4(tcp() + payload, {}, -1, field)).reason == VSNOOP_REASON_none);
   CHECK(read(macs + type_v6 + ipv6(extension(6) + tcp() + payload, 44)).reason ==
         VSNOOP_REASON_fragment);
 }
@@ -270,7 +292,8 @@ TEST_CASE("parse: a frame cut at any byte is never read past its end", "[parse]"
   const Bytes frames[] = {
       macs + type_v4 + ipv4(tcp(options, SYN) + payload, Bytes(8, 1)),
       macs + service_tag + tag + type_v4 + ipv4(tcp(timestamps) + payload),
-      macs + type_v6 + ipv6(extension(43, 2) + extension(60) + extension(6) + tcp(options) + payload, 0),
+      macs + type_v6 +
+          ipv6(extension(43, 2) + extension(60) + extension(6) + tcp(options) + payload, 0),
       macs + type_v6 + ipv6(tcp(Bytes{1, 1, 5, 10, 1, 2, 3, 4, 5, 6, 7, 8}) + payload),
   };
   for (const Bytes& frame : frames) {
@@ -307,8 +330,8 @@ TEST_CASE("parse: random bytes behind a right Ethernet header are never read pas
     if (!v6 && frame.size() > ip + 20) {  // so that more than one in 65536 gets further
       frame[ip] = 0x45;
       frame[ip + 6] = frame[ip + 7] = frame[ip + 10] = frame[ip + 11] = 0;
-      const u32 sum = ~words(Bytes(frame.begin() + static_cast<long>(ip),
-                                   frame.begin() + static_cast<long>(ip) + 20));
+      const u32 sum = ~words(
+          Bytes(frame.begin() + static_cast<long>(ip), frame.begin() + static_cast<long>(ip) + 20));
       frame[ip + 10] = static_cast<u8>(sum >> 8);
       frame[ip + 11] = static_cast<u8>(sum);
     }
@@ -331,10 +354,10 @@ TEST_CASE("parse: malformed option lists are malformed", "[parse]") {
   const auto reason = [](const Bytes& options) {
     return read(macs + type_v4 + ipv4(tcp(options) + payload)).reason;
   };
-  CHECK(reason({1, 1, 1, 8}) == VSNOOP_REASON_malformed);           // no length
-  CHECK(reason({8, 0, 0, 0}) == VSNOOP_REASON_malformed);           // length 0
-  CHECK(reason({8, 1, 0, 0}) == VSNOOP_REASON_malformed);           // length 1
-  CHECK(reason({1, 1, 8, 10}) == VSNOOP_REASON_malformed);          // runs over the end
+  CHECK(reason({1, 1, 1, 8}) == VSNOOP_REASON_malformed);   // no length
+  CHECK(reason({8, 0, 0, 0}) == VSNOOP_REASON_malformed);   // length 0
+  CHECK(reason({8, 1, 0, 0}) == VSNOOP_REASON_malformed);   // length 1
+  CHECK(reason({1, 1, 8, 10}) == VSNOOP_REASON_malformed);  // runs over the end
   CHECK(reason({254, 5, 0, 0}) == VSNOOP_REASON_malformed);
   CHECK(reason({1, 1, 1, 1}) == VSNOOP_REASON_none);
   CHECK(reason({0, 8, 200, 7}) == VSNOOP_REASON_none);  // nothing counts behind the end of list
@@ -354,7 +377,8 @@ TEST_CASE("parse: what an option says counts only in its right length and once",
   CHECK_FALSE(with({4, 2, 1, 1}).odd_option);
   CHECK(with({4, 2, 1, 1}).sack_permitted);
   CHECK_FALSE(with(timestamps).odd_option);
-  CHECK(with(Bytes{8, 10, 0, 0, 0, 1, 0, 0, 0, 0} + Bytes{8, 10, 0, 0, 0, 2, 0, 0, 0, 0}).odd_option);
+  CHECK(
+      with(Bytes{8, 10, 0, 0, 0, 1, 0, 0, 0, 0} + Bytes{8, 10, 0, 0, 0, 2, 0, 0, 0, 0}).odd_option);
   CHECK(with({8, 9, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0}).odd_option);
   CHECK(with({5, 9, 0, 0, 0, 1, 0, 0, 0, 1, 1, 1}).odd_option);  // no whole block
 }
@@ -388,7 +412,8 @@ TEST_CASE("P10: checksums are verified when nobody has, and only if all bytes ar
                                : type_v4 + ipv4(tcp(timestamps) + data));
       frame = with_tcp_checksum(frame, 14, v6);
       CHECK(read(frame, SIZE_MAX, 0, VSNOOP_CHECKSUM_UNKNOWN).good);
-      CHECK(read(frame, SIZE_MAX, 0, VSNOOP_CHECKSUM_UNKNOWN).s.checksum == VSNOOP_CHECKSUM_VERIFIED);
+      CHECK(read(frame, SIZE_MAX, 0, VSNOOP_CHECKSUM_UNKNOWN).s.checksum ==
+            VSNOOP_CHECKSUM_VERIFIED);
       // Link padding does not count.
       CHECK(read(frame + Bytes(3, 0xee), SIZE_MAX, 0, VSNOOP_CHECKSUM_UNKNOWN).good);
       Bytes wrong = frame;

@@ -127,7 +127,8 @@ TEST_CASE("P1: several frames before the host emits make one early ACK", "[P1]")
   CHECK_THAT(c.emitted(), OneAck(5001));
 }
 
-TEST_CASE("P1: data up to the guest's right edge is acknowledged, one byte more is not", "[P1][P6]") {
+TEST_CASE("P1: data up to the guest's right edge is acknowledged, one byte more is not",
+          "[P1][P6]") {
   Established fits(Options{.syn_window = 1000, .guest_window = 0});
   CHECK_THAT(fits.peer(data(1, 1000)), Kept(VSNOOP_REASON_in_order));
   CHECK_THAT(fits.emitted(), OneAck(1001));
@@ -218,7 +219,8 @@ TEST_CASE("early ACK: SEQ is the guest's next, WND what is left of the shown edg
   CHECK(acks[0].window() == (edge - 1001) >> 7);  // rounded down
 }
 
-TEST_CASE("early ACK: SEQ stays in the peer's window when the guest probes it", "[early-ack][traps]") {
+TEST_CASE("early ACK: SEQ stays in the peer's window when the guest probes it",
+          "[early-ack][traps]") {
   Established c(Options{.syn_window = 500, .peer_window = 0});
   c.guest(data(1, 500));
   c.guest(data(501, 1));  // a probe of the closed window
@@ -589,7 +591,7 @@ TEST_CASE("P6: a keep-alive is the guest's to answer while the window shown is o
   c.guest_acks();
   c.emitted();
   const vsnoop_flow_info f = c.flow();
-  REQUIRE(distance(f.shown_edge, f.right_edge) < 0);      // held back ...
+  REQUIRE(distance(f.shown_edge, f.right_edge) < 0);     // held back ...
   REQUIRE(distance(f.shown_edge, f.early_ack) > 20000);  // ... and far from closed
   c.advance(60000);
   CHECK_THAT(c.peer(data(1000, 0)), Passed(VSNOOP_REASON_probe));
@@ -874,7 +876,8 @@ std::vector<Refused> refused_at_1001() {
       {"ACK of what was never sent", data(1001, 100).ack(2), VSNOOP_REASON_unacceptable_ack, true},
       {"ACK too old", data(1001, 100).ack(1u - 64257u), VSNOOP_REASON_unacceptable_ack, true},
       {"bad checksum", data(1001, 100).bad(), VSNOOP_REASON_bad_checksum, false},
-      {"known bad", data(1001, 100).checksum(VSNOOP_CHECKSUM_BAD), VSNOOP_REASON_bad_checksum, false},
+      {"known bad", data(1001, 100).checksum(VSNOOP_CHECKSUM_BAD), VSNOOP_REASON_bad_checksum,
+       false},
       {"out of reach", data(1001, 100).checksum(VSNOOP_CHECKSUM_UNKNOWN).readable(50),
        VSNOOP_REASON_unverified_checksum, false},
       {"fragment", data(1001, 100).fragment(0x2000), VSNOOP_REASON_fragment, false},
@@ -1076,7 +1079,8 @@ TEST_CASE("pause: data that passes unpromised stays the guest's to acknowledge",
   CHECK_THAT(c.peer(data(2001, 1000)), Kept(VSNOOP_REASON_in_order));
 }
 
-TEST_CASE("pause: a guest that shows no life gets no new promises, a frame of it resumes", "[pause]") {
+TEST_CASE("pause: a guest that shows no life gets no new promises, a frame of it resumes",
+          "[pause]") {
   Established c;
   c.world().automatic = false;
   c.peer(data(1, 1000));
@@ -1116,7 +1120,8 @@ TEST_CASE("trap: the last frame of a request is dropped by an idle guest: it com
   CHECK(c.world().custody() == 0);
 }
 
-TEST_CASE("trap: a frame that comes again carries the newest timestamp, ACK and window", "[traps]") {
+TEST_CASE("trap: a frame that comes again carries the newest timestamp, ACK and window",
+          "[traps]") {
   Promised c;
   c.guest(data(1, 500).ack(1));
   c.advance(500);
@@ -1147,7 +1152,8 @@ TEST_CASE("trap: data in the window that the guest refuses comes again until it 
   CHECK(again[0].length() == 512);
 }
 
-TEST_CASE("trap: behind a guest firewall nothing is ever confirmed: both sides are reset", "[traps]") {
+TEST_CASE("trap: behind a guest firewall nothing is ever confirmed: both sides are reset",
+          "[traps]") {
   Promised c;
   c.advance(70000);
   CHECK_THAT(c.emitted(), OneReset(1));  // the peer's RCV.NXT

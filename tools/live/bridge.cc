@@ -66,13 +66,15 @@ bool Bridge::read_peer(uint64_t now) {
   for (int i = 0; i < kBatch && peer_.peek(packet, now); ++i) {
     if (link_in_.limited()) {
       const uint64_t bytes = wire_bytes(packet.length, packet.vnet);
-      const uint64_t arrival = arrival_of(packet, now);
-      const uint64_t due = link_in_.due(arrival, bytes);
+      // Asked for once: a frame of "just now" would arrive anew in each turn, and never be due.
+      if (peer_head_arrival_ == 0) peer_head_arrival_ = arrival_of(packet, now);
+      const uint64_t due = link_in_.due(peer_head_arrival_, bytes);
       if (due > now) {
         peer_head_due_ = due;
         break;
       }
-      link_in_.passed(arrival, bytes);
+      link_in_.passed(peer_head_arrival_, bytes);
+      peer_head_arrival_ = 0;
     }
     counts_.from_peer.count(packet.length);
     from_peer(packet, now);
@@ -104,9 +106,13 @@ void Bridge::from_peer(Packet& packet, uint64_t now) {
       break;
     case VSNOOP_KEEP:
       if (Frame* kept = pool_.own(packet)) {
-        if (!vsnoop_taken(engine_, &verdict, &kept->held, us(now))) {
+        if (vsnoop_taken(engine_, &verdict, &kept->held, us(now))) break;
+        if (vsnoop_declined(engine_, &verdict, us(now)) == VSNOOP_PASS) {
           packet = {kept->data(), kept->length, kept->checksum, kept->vnet, kept, packet.arrival};
           to_guest(packet, now);
+        } else {
+          pool_.give(kept);
+          ++counts_.engine_from_peer;
         }
       } else {
         ++counts_.no_buffer;
@@ -127,10 +133,13 @@ void Bridge::to_guest(Packet& packet, uint64_t now) {
     ++counts_.guest_down;
     return;
   }
-  if (ring_.empty() && running_ && now >= guest_retry_ &&
-      send_to_guest(Outgoing::of(packet), now) != Sent::kLater) {
-    if (engine_) vsnoop_progress(engine_, kGuest, 0, us(now));
-    return;
+  if (ring_.empty() && running_ && now >= guest_retry_) {
+    const Sent sent = send_to_guest(Outgoing::of(packet), now);
+    if (sent == Sent::kDown)
+      ++counts_.guest_down;
+    else if (engine_ && sent != Sent::kLater)
+      vsnoop_progress(engine_, kGuest, 0, us(now));
+    if (sent != Sent::kLater) return;
   }
   if (!push(packet, 0)) ++counts_.ring_full;
 }
@@ -234,7 +243,6 @@ Sent Bridge::send_to_guest(const Outgoing& frame, uint64_t now) {
       ++counts_.send_failed;
       break;
     case Sent::kDown:
-      ++counts_.guest_down;
       lose_guest(now);
       break;
   }
@@ -379,10 +387,12 @@ void Bridge::lose_guest(uint64_t now) {
     const InRing entry = ring_.front();
     memory += entry.memory;
     if (entry.copy) pool_.give(entry.copy);
-    if (entry.retained)
+    if (entry.retained) {
       held.push_back(entry.frame);
-    else
+    } else {
       pool_.give(entry.frame);
+      ++counts_.guest_down;
+    }
   }
   if (!engine_) return;
   if (memory) vsnoop_progress(engine_, kGuest, memory, us(now));
@@ -413,8 +423,8 @@ bool Bridge::turn(uint64_t now) {
   running_ = vcpu_.advance(now, work) && guest_up_;
 
   bool any = read_peer(now);
-  emit(now);
   feed(now);
+  emit(now);
   if (running_) {
     any |= deliver(now, false);
     feed(now);
@@ -423,7 +433,8 @@ bool Bridge::turn(uint64_t now) {
   }
   any |= flush_link(now, false);
   any |= run_timers(now);
-  return any;
+  // What came into the ring in this turn wakes a guest that sleeps.
+  return any || (vcpu_.asleep() && !ring_.empty());
 }
 
 uint64_t Bridge::next_event() const {
@@ -469,6 +480,7 @@ uint64_t Bridge::finish(uint64_t now) {
   const uint64_t broken = outstanding();
   if (engine_) pool_.give_list(vsnoop_guest_stop(engine_, kGuest, us(now)));
   emit(now);
+  guest_retry_ = 0;
   deliver(now, true);
   // A device without room gets a moment: resets are among what waits.
   for (int i = 0; i < kLastTries && peer_.up(); ++i) {

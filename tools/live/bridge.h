@@ -141,6 +141,7 @@ class Bridge {
   bool stopped_ = false;             // grace is over, the guest's flows were ended
   uint64_t reopen_at_ = 0;           // next attempt to open an interface that is gone
   uint64_t peer_head_due_ = kNever;  // when the link delivers the peer's next frame
+  uint64_t peer_head_arrival_ = 0;   // when that frame came to the link; 0: not known yet
   uint64_t link_due_ = kNever;       // when the link takes the next frame
   uint64_t guest_retry_ = 0;         // a port had no room: not before this time
   uint64_t peer_retry_ = 0;

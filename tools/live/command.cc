@@ -53,7 +53,8 @@ uint32_t microseconds(const std::string& text) {
 uint32_t size32(const std::string& option, const std::string& text) {
   const uint64_t bytes = parse_size(text);
   if (bytes < 65536 || bytes > UINT32_MAX)
-    throw std::runtime_error(fmt::format("{} {}: must be between 64Ki and 4Gi", option, text));
+    throw std::runtime_error(
+        fmt::format("{} {}: must be at least 64Ki and less than 4Gi", option, text));
   return static_cast<uint32_t>(bytes);
 }
 
@@ -80,8 +81,9 @@ BridgeConfig configuration(const Options& options) {
   config.drain_timeout = parse_duration(options.drain_timeout);
   config.vcpu.vcpus = options.vcpus;
   config.vcpu.slice = parse_duration(options.slice);
-  if (config.vcpu.vcpus > 1 && config.vcpu.slice == 0)
-    throw std::runtime_error("--slice must be longer than 0");
+  if (config.vcpu.slice < 10 * kMicrosecond || config.vcpu.slice > 60 * kSecond)
+    throw std::runtime_error(
+        fmt::format("--slice {}: must be between 10us and 60s", options.slice));
   config.vcpu.io = options.kind == "io";
   config.vcpu.linger = parse_duration(options.linger);
   config.vcpu.phase = parse_duration(options.phase);
@@ -216,12 +218,12 @@ void write_json(const std::string& path, const nlohmann::ordered_json& json) {
 }
 
 int run(const Options& options) {
-  if (options.peer == options.guest)
-    throw std::runtime_error("--peer-if and --guest-if name the same interface");
   BridgeConfig config = configuration(options);
   const uint64_t interval = options.stats.empty() ? 0 : parse_duration(options.stats);
   check_interface("--peer-if", options.peer);
   check_interface("--guest-if", options.guest);
+  if (interface_state(options.peer).index == interface_state(options.guest).index)
+    throw std::runtime_error("--peer-if and --guest-if name the same interface");
   if (interface_state(options.peer).mtu != interface_state(options.guest).mtu)
     fmt::print(stderr,
                "vsnoop live: warning: the MTUs of {} and {} differ; frames too long are lost\n",

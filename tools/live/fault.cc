@@ -134,7 +134,10 @@ Frame* FaultyPort::ready(Room& room, uint64_t now) {
 }
 
 bool FaultyPort::peek(Packet& packet, uint64_t now) {
-  if (showing_port_) return port_->peek(packet, now);
+  if (showing_port_) {
+    if (port_->peek(packet, now)) return true;
+    showing_port_ = false;  // the interface went away, and its frame with it
+  }
   while (!shown_) {
     shown_ = ready(in_, now);
     if (shown_) break;
@@ -177,7 +180,8 @@ void FaultyPort::pop(Packet& packet) {
 }
 
 Sent FaultyPort::send(const Outgoing& frame, uint64_t now) {
-  const Fate fate = this->fate(dice_out_, spec_.out, frame.vnet, out_);
+  const Fate fate = retried_ ? *retried_ : this->fate(dice_out_, spec_.out, frame.vnet, out_);
+  retried_.reset();
   Sent sent = Sent::kYes;
   switch (fate.kind) {
     case Fate::kLose:
@@ -193,11 +197,16 @@ Sent FaultyPort::send(const Outgoing& frame, uint64_t now) {
       }
       break;
     case Fate::kRepeat:
-      if (port_->send(frame, now) == Sent::kDown) return Sent::kDown;
-      [[fallthrough]];
+      sent = port_->send(frame, now);
+      if (sent == Sent::kYes) port_->send(frame, now);  // no room for the second: so be it
+      break;
     case Fate::kPass:
       sent = port_->send(frame, now);
       break;
+  }
+  if (sent == Sent::kLater) {
+    retried_ = fate;
+    return sent;
   }
   overtake(out_);
   run(now);

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -90,6 +91,7 @@ class FaultyPort : public PortInterface {
   Room in_, out_;
   Frame* shown_ = nullptr;  // what peek() shows, if not the port's own
   bool showing_port_ = false;
+  std::optional<Fate> retried_;  // of the frame that the port had no room for: it comes again
   FaultCounts counts_;
 };
 

@@ -148,7 +148,8 @@ bool complete_checksum(Frame& frame) {
   for (uint32_t i = frame.vnet.csum_start; i < frame.length; i += 2)
     sum += i + 1 < frame.length ? read16(data + i) : data[i] << 8;
   while (sum >> 16) sum = (sum & 0xffff) + (sum >> 16);
-  const auto value = static_cast<uint16_t>(~sum);
+  // 0 would mean "none" to UDP; 0xffff is the same sum.
+  const auto value = static_cast<uint16_t>(sum == 0xffff ? 0xffff : ~sum);
   data[field] = static_cast<uint8_t>(value >> 8);
   data[field + 1] = static_cast<uint8_t>(value);
   frame.vnet = {};

@@ -22,7 +22,7 @@ class Pacer {
   bool limited() const { return rate_ != 0; }
   /// When a frame that arrived at `arrival` would be through, if it were next.
   uint64_t end(uint64_t arrival, uint64_t wire_bytes) const {
-    return std::max(free_, arrival) + time_for(wire_bytes);
+    return std::max(free_, arrival) + work(wire_bytes) / rate_;
   }
   /// When it may be handed over; 0 (at once) if there is no limit.
   uint64_t due(uint64_t arrival, uint64_t wire_bytes) const {
@@ -32,14 +32,18 @@ class Pacer {
   }
   /// It was handed over.
   void passed(uint64_t arrival, uint64_t wire_bytes) {
-    if (limited()) free_ = end(arrival, wire_bytes);
+    if (!limited()) return;
+    free_ = end(arrival, wire_bytes);
+    rest_ = work(wire_bytes) % rate_;
   }
 
  private:
-  uint64_t time_for(uint64_t wire_bytes) const { return wire_bytes * 8'000'000'000 / rate_; }
+  // In units of ns x rate; what no whole nanosecond was left for counts for the next frame.
+  uint64_t work(uint64_t wire_bytes) const { return wire_bytes * 8'000'000'000 + rest_; }
 
   uint64_t rate_;
   uint64_t free_ = 0;
+  uint64_t rest_ = 0;  // < rate_
 };
 
 }  // namespace vsnoop::live

@@ -48,9 +48,8 @@ class Fifo {
 
 /// Who wants to put a frame into the ring.
 enum class Entry {
-  kDirect,   ///< passing traffic: every slot
-  kCustody,  ///< fed from custody: leaves an eighth of the ring to others
-  kMust      ///< may exceed the ring (a reset that ends a connection)
+  kDirect,  ///< passing traffic: every slot
+  kCustody  ///< fed from custody: leaves an eighth of the ring to others
 };
 
 /// Accounts for the slots; T is what one frame in the ring is to its user.
@@ -66,7 +65,7 @@ class GuestRing {
   }
   /// A frame larger than the whole ring may enter an empty one.
   bool fits(uint32_t length, Entry who) const {
-    if (who == Entry::kMust || used_ == 0) return true;
+    if (used_ == 0) return true;
     const uint32_t limit = who == Entry::kCustody ? slots_ - slots_ / 8 : slots_;
     return used_ + slots_for(length) <= limit;
   }

@@ -44,6 +44,7 @@ bool Vcpu::advance(uint64_t now, bool work) {
       run_at(change_);
   }
   if (!config_.io) return running();
+  idle_ = !work;
   if (state_ == State::kRunning) {
     if (work)
       last_work_ = std::max(last_work_, now);
@@ -59,7 +60,7 @@ bool Vcpu::advance(uint64_t now, bool work) {
 
 uint64_t Vcpu::next_event() const {
   if (config_.vcpus <= 1 || state_ == State::kAsleep) return UINT64_MAX;
-  if (state_ == State::kRunning && config_.io)
+  if (state_ == State::kRunning && idle_)
     return std::min(change_, last_work_ + config_.linger);
   return change_;
 }

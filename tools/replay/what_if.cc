@@ -303,7 +303,7 @@ void WhatIf::from_peer(Event& event, int64_t now_ns) {
       const vsnoop_held* key = held.get();
       held_.emplace(key, std::move(held));
     } else {
-      action = VSNOOP_PASS;
+      action = vsnoop_declined(engine_, &verdict, now);
     }
   }
   if (action == VSNOOP_PASS) guest.passing.push_back(slots);
