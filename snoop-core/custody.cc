@@ -112,19 +112,15 @@ bool Engine::next(u16 id, vsnoop_feed& feed) {
     if (head == no_custody) return false;
     Custody& custody = custodies_[head];
     const Flow* flow = table_.get(custody.flow);
-    const bool idle = !feedable(custody, flow);
-    // A flow that runs empty has a turn among the others before it counts as new again: else one
-    // that always has just one frame more would always come first (RFC 8290 4.2).
-    const bool takes_turn = idle ? flow && sparse && guest->feed_old != no_custody : custody.deficit <= 0;
-    if (idle && !takes_turn) {
+    if (!feedable(custody, flow)) {
       pop(custodies_, head);
       custody.feeding = false;
       settle(custody, table_.get(custody.flow));
       continue;
     }
-    if (takes_turn) {
+    if (custody.deficit <= 0) {
       const u32 index = head;
-      if (custody.deficit <= 0) custody.deficit += quantum;
+      custody.deficit += quantum;
       pop(custodies_, head);
       if (guest->feed_old == no_custody)
         guest->feed_old = index;

@@ -37,6 +37,12 @@ def peer_side(bed):
         with_faults(bed, f"peer:{fault},seed={7 + i}")
 
 
+def peer_side_of_a_slow_link(bed):
+    """Frames that the faults make or hold back have to pass the pacer, too."""
+    bed.single_frames()
+    with_faults(bed, "peer:dup=2%,reorder=2%,corrupt=1%,delay=1%,seed=12", options=["--rate", "300M"])
+
+
 def guest_side(bed):
     bed.single_frames()
     for i, fault in enumerate(GUEST_FAULTS):
@@ -79,5 +85,5 @@ def decision_log(bed):
     check(replay.returncode > 0, f"a changed log is 'reproduced', status {replay.returncode}")
 
 
-harness.run([peer_side, guest_side, both_sides_with_early_sack, whole_super_frames, decision_log],
-            60)
+harness.run([peer_side, peer_side_of_a_slow_link, guest_side, both_sides_with_early_sack,
+             whole_super_frames, decision_log], 60)

@@ -181,8 +181,9 @@ TEST_CASE("Custody: a flow that always has one frame more does not starve a back
 
 // --- private headers -----------------------------------------------------------------------------
 
-TEST_CASE("Custody: a re-delivered frame with an old timestamp (trap): TSval is raised to the newest "
-          "the guest was given") {
+TEST_CASE(
+    "Custody: a re-delivered frame with an old timestamp (trap): TSval is raised to the newest "
+    "the guest was given") {
   ByHand c;
   c.peer(data(1, 1000));
   c.guest_takes_all();
@@ -212,7 +213,7 @@ TEST_CASE("Custody: after a re-delivery, older frames that still waited are rais
   c.advance(10);
   c.peer(data(1001, 1000));  // waits
   c.advance(40);
-  c.peer(data(2001, 1000));  // waits, too
+  c.peer(data(2001, 1000));                     // waits, too
   for (int i = 0; i < 4; ++i) c.guest(ack(1));  // the first shows a new window
   c.feed(1);
   REQUIRE(c.world().ring().front().again);
@@ -267,8 +268,9 @@ TEST_CASE("Custody: a re-delivery is trimmed left to what the guest acknowledged
   CHECK(p.length() == 600);
 }
 
-TEST_CASE("Custody: in-window data refused after SO_RCVBUF shrank (trap): the re-delivery is cut to "
-          "the guest's present window") {
+TEST_CASE(
+    "Custody: in-window data refused after SO_RCVBUF shrank (trap): the re-delivery is cut to "
+    "the guest's present window") {
   ByHand c;
   c.peer_sends(1);
   c.guest_takes_all();
@@ -304,8 +306,9 @@ TEST_CASE("Custody: a shrunk guest gets everything in the end, piece by piece") 
 
 // --- re-delivery: G7 -----------------------------------------------------------------------------
 
-TEST_CASE("G7: the last frame of a request dropped while the guest is idle (trap): the timer delivers "
-          "it again, long before its ceiling") {
+TEST_CASE(
+    "G7: the last frame of a request dropped while the guest is idle (trap): the timer delivers "
+    "it again, long before its ceiling") {
   ByHand c;
   c.peer_sends(1);
   c.guest_takes_all();
@@ -371,7 +374,8 @@ TEST_CASE("G7: a re-delivery that is still in the ring is not delivered a third 
   CHECK(c.feed() == 0);
 }
 
-TEST_CASE("G7: three duplicate ACKs below early_ack deliver the first missing frame again, at once") {
+TEST_CASE(
+    "G7: three duplicate ACKs below early_ack deliver the first missing frame again, at once") {
   Options options;
   options.sack = false;
   ByHand c(options);
@@ -429,9 +433,9 @@ TEST_CASE("G7: a partial ACK does not reach for a frame that is still in the rin
   c.consume(0 + 2);
   c.delivered();
   c.guest(ack(1).sack({{1001, 2001}}));
-  c.feed();                 // the first again, behind the third
-  c.guest(ack(2001));       // came late by itself
-  CHECK(c.feed() == 0);     // the third is in the ring
+  c.feed();              // the first again, behind the third
+  c.guest(ack(2001));    // came late by itself
+  CHECK(c.feed() == 0);  // the third is in the ring
   c.consume();
   CHECK(c.feed() == 0);
 }
@@ -578,7 +582,8 @@ TEST_CASE("Custody: frames taken out of order are delivered again in order of se
 
 TEST_CASE("Custody: I7: more holes than are remembered: the guest speaks") {
   Established c;
-  for (uint32_t i = 0; i < 4; ++i) CHECK(c.peer(data(1001 + i * 2000, 1000)).action() == VSNOOP_KEEP);
+  for (uint32_t i = 0; i < 4; ++i)
+    CHECK(c.peer(data(1001 + i * 2000, 1000)).action() == VSNOOP_KEEP);
   CHECK_THAT(c.peer(data(9001, 1000)), Passed(VSNOOP_REASON_holes_full));
   CHECK(c.flow().holes == 4);
   c.peer(data(1, 1000));
@@ -599,7 +604,8 @@ TEST_CASE("Custody: ranges above a hole that nobody was promised are let go afte
   CHECK_THAT(c.emitted(), OneAck(1001));
 }
 
-TEST_CASE("Custody: bytes in order that were let go unpromised are not promised when they come again") {
+TEST_CASE(
+    "Custody: bytes in order that were let go unpromised are not promised when they come again") {
   Setup setup;
   setup.guest.giveup_us = 5000000;
   Established c(setup);
@@ -707,8 +713,9 @@ TEST_CASE("P9: a guest that never confirms: the waiting RST goes with the fail-s
   CHECK(c.world().custody() == 0);
 }
 
-TEST_CASE("Custody: grant copy fails, netback frees a frame unseen (traps): what the host could not "
-          "take is not promised, and comes again") {
+TEST_CASE(
+    "Custody: grant copy fails, netback frees a frame unseen (traps): what the host could not "
+    "take is not promised, and comes again") {
   Established c;
   c.peer(data(1, 1000), false);
   CHECK_THAT(c.emitted(), Nothing());
@@ -723,8 +730,9 @@ TEST_CASE("Custody: data without ACK flag dropped silently (trap): forwarded, ne
   CHECK_THAT(c.emitted(), Nothing());
 }
 
-TEST_CASE("Custody: guest XDP drops multi-page frames (trap): a large frame is delivered again and "
-          "again, then both sides are reset, and nothing is lost in silence") {
+TEST_CASE(
+    "Custody: guest XDP drops multi-page frames (trap): a large frame is delivered again and "
+    "again, then both sides are reset, and nothing is lost in silence") {
   Setup setup;
   setup.guest.giveup_us = 3000000;
   Established c(setup);

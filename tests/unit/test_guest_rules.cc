@@ -244,7 +244,8 @@ TEST_CASE("G4: an ACK with any other flag passes") {
   }
 }
 
-TEST_CASE("G4: guest's keep-alive swallowed (trap): SEQ = SND.UNA - 1 passes, with and without a byte") {
+TEST_CASE(
+    "G4: guest's keep-alive swallowed (trap): SEQ = SND.UNA - 1 passes, with and without a byte") {
   for (const uint32_t length : {0u, 1u}) {
     Promised c;
     c.guest(data(1, 10).ack(1));
@@ -277,8 +278,9 @@ TEST_CASE("G4: a probing guest does not push the early ACK's SEQ out of the peer
   CHECK(sent[0].seq() == 11);
 }
 
-TEST_CASE("G4: challenge ACKs of the guest swallowed (trap): after a SYN, an RST or an odd ACK the "
-          "guest's answer passes although it says nothing new") {
+TEST_CASE(
+    "G4: challenge ACKs of the guest swallowed (trap): after a SYN, an RST or an odd ACK the "
+    "guest's answer passes although it says nothing new") {
   const std::pair<const char*, Packet> askers[] = {
       {"SYN", syn(500)},
       {"RST in window", rst(5000)},
@@ -389,7 +391,8 @@ TEST_CASE("G6: frames of a reset flow that stand in the ring are freed as they l
   CHECK(c.world().custody() == 0);
 }
 
-TEST_CASE("G8: after the guest's FIN nothing new is promised (trap: data after the guest's close)") {
+TEST_CASE(
+    "G8: after the guest's FIN nothing new is promised (trap: data after the guest's close)") {
   Promised c;
   c.guest(Packet().seq(1).ack(1).set(FIN));
   CHECK_THAT(c.peer(data(1001, 100)), Passed(VSNOOP_REASON_guest_closed));
@@ -405,4 +408,21 @@ TEST_CASE("G8: promises made before the guest's FIN stand and are delivered agai
   CHECK(c.delivered().front().seq() == 1);
   c.guest(ack(1001));
   CHECK(c.world().custody() == 0);
+}
+
+TEST_CASE("Early ACK: guest is a router or NAT (trap): hop limit and DSCP are the flow's own") {
+  World world;
+  Options behind;
+  behind.peer_port = 40001;
+  Established own(world), routed(world, behind);
+  own.guest(ack(1).ttl(64).tos(0));
+  routed.guest(ack(1).ttl(61).tos(0x28));
+  own.peer(data(1, 100));
+  routed.peer(data(1, 100));
+  const auto a = own.emitted(), b = routed.emitted();
+  REQUIRE_THAT(a, OneAck(101));
+  REQUIRE_THAT(b, OneAck(101));
+  CHECK(a[0].ttl() == 64);
+  CHECK(b[0].ttl() == 61);
+  CHECK(b[0].tos() == 0x28);
 }

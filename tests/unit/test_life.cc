@@ -185,7 +185,8 @@ TEST_CASE("Fail-stop: no ACK follows the reset") {
   CHECK_THAT(c.emitted(), OneReset(1));
 }
 
-TEST_CASE("Fail-stop: the tombstone stands for a while, and is gone after that, whoever spoke last") {
+TEST_CASE(
+    "Fail-stop: the tombstone stands for a while, and is gone after that, whoever spoke last") {
   Stopped c;
   SECTION("nobody") {}
   SECTION("the peer") { c.peer(ack(181)); }
@@ -347,7 +348,8 @@ TEST_CASE("I7: records exhausted: frames pass unpromised, and promises go on whe
   CHECK_THAT(c.peer(data(1001, 1000)), Kept(VSNOOP_REASON_in_order));
 }
 
-TEST_CASE("I7: records exhausted: a duplicate that cannot be answered goes to the guest, with credit") {
+TEST_CASE(
+    "I7: records exhausted: a duplicate that cannot be answered goes to the guest, with credit") {
   Setup setup;
   setup.engine.custodies = 1;
   World world(setup);

@@ -121,7 +121,8 @@ TEST_CASE("I5: engage = auto, a quick guest, a small window: everything passes b
   }
 }
 
-TEST_CASE("I5: in a flow never promised duplicates and probes go to the guest, vsnoop says nothing") {
+TEST_CASE(
+    "I5: in a flow never promised duplicates and probes go to the guest, vsnoop says nothing") {
   Established c(with_auto());
   c.peer(data(1, 1000));
   c.guest(ack(1001));
@@ -237,7 +238,8 @@ TEST_CASE("P4: early SACK: a guest's ACK that stops right below a SACKed range i
   CHECK(o.seen->ack() == 2001);
 }
 
-TEST_CASE("P4: early SACK: ranges that were SACKed are never let go, however long the hole stands") {
+TEST_CASE(
+    "P4: early SACK: ranges that were SACKed are never let go, however long the hole stands") {
   Setup setup = with_early_sack();
   setup.guest.giveup_us = 5000000;
   Established c(setup);

@@ -3,11 +3,12 @@
 // Random walks: whole TCP connections over a bad network into a badly scheduled guest, by seed.
 //
 // Sender and receiver are simple but strict: they check PAWS, the window and the ACK range as
-// RFC 7323, 9293 and 5961 demand, and drop what fails. The host owns its frames and frees them as it
-// is told. What must hold always is asserted at every step; at the end every byte has arrived, and
-// nothing is held or promised any more. Independent of harness.h, so that the two check each other.
-#include <catch2/catch.hpp>
+// RFC 7323, 9293 and 5961 demand, and drop what fails. The host owns its frames and frees them as
+// it is told. What must hold always is asserted at every step; at the end every byte has arrived,
+// and nothing is held or promised any more. Independent of harness.h, so that the two check each
+// other.
 #include <algorithm>
+#include <catch2/catch.hpp>
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
@@ -59,26 +60,26 @@ struct Terrain {
   u8 engage = VSNOOP_ENGAGE_ALWAYS;
   bool early_sack = false;
   bool ts = true, sack = true;
-  int shift = 5;               // window scale of both; 0: none
-  unsigned flows = 8;          // at one time
-  unsigned connections = 40;   // in all
-  u32 bytes = 60000;           // most, of one connection
-  u32 ring = 16;               // slots
-  u32 budget = 4 << 20;        // of the guest
+  int shift = 5;              // window scale of both; 0: none
+  unsigned flows = 8;         // at one time
+  unsigned connections = 40;  // in all
+  u32 bytes = 60000;          // most, of one connection
+  u32 ring = 16;              // slots
+  u32 budget = 4 << 20;       // of the guest
   u32 flow_budget = 0;
   u64 total_budget = 0;
   u32 custodies = 64, table = 64;
   u32 receive_buffer = 200000;
   double loss = 0.02, reorder = 0.05, duplicate = 0.02;  // of the network
-  double guest_drops = 0.01;                            // of frames the guest took
+  double guest_drops = 0.01;                             // of frames the guest took
   double host_declines = 0.01;
-  u32 cwnd = 20000;            // most, of a peer
-  double ring_loss = 0;        // chance a step that the ring is torn down
-  u32 slice_us = 30000;        // the guest runs, or waits, for at most so long
-  bool shrinks = false;        // the guest takes back window now and then
-  bool peer_aborts = false;    // some connections end with the peer's RST
-  bool guest_aborts = false;   // ... with the guest's
-  bool churn = true;           // the guest writes as well
+  u32 cwnd = 20000;           // most, of a peer
+  double ring_loss = 0;       // chance a step that the ring is torn down
+  u32 slice_us = 30000;       // the guest runs, or waits, for at most so long
+  bool shrinks = false;       // the guest takes back window now and then
+  bool peer_aborts = false;   // some connections end with the peer's RST
+  bool guest_aborts = false;  // ... with the guest's
+  bool churn = true;          // the guest writes as well
 };
 
 u8 byte_at(u32 connection, bool from_peer, u32 n) {
@@ -127,10 +128,12 @@ Bytes build(const Segment& s, u16 port, bool from_peer, u32 connection, u32 firs
   }
   if (!s.sack.empty()) {
     put32(options + n, 0x01010500u | (2 + 8 * static_cast<u32>(s.sack.size()))), n += 4;
-    for (const auto& [left, right] : s.sack) put32(options + n, left), put32(options + n + 4, right), n += 8;
+    for (const auto& [left, right] : s.sack)
+      put32(options + n, left), put32(options + n + 4, right), n += 8;
   }
   Bytes f(tcp_at + 20 + n + s.length);
-  std::memcpy(f.data(), from_peer ? "\2\0\0\0\0\1\2\0\0\0\0\2\x8\0" : "\2\0\0\0\0\2\2\0\0\0\0\1\x8\0", 14);
+  std::memcpy(f.data(),
+              from_peer ? "\2\0\0\0\0\1\2\0\0\0\0\2\x8\0" : "\2\0\0\0\0\2\2\0\0\0\0\1\x8\0", 14);
   u8* ip = f.data() + ip_at;
   ip[0] = 0x45, ip[8] = 64, ip[9] = 6;
   put16(ip + 2, static_cast<u32>(f.size()) - ip_at);
@@ -143,7 +146,8 @@ Bytes build(const Segment& s, u16 port, bool from_peer, u32 connection, u32 firs
   tcp[12] = static_cast<u8>((20 + n) / 4 << 4), tcp[13] = s.flags;
   put16(tcp + 14, s.window);
   std::memcpy(tcp + 20, options, n);
-  for (u32 i = 0; i < s.length; ++i) tcp[20 + n + i] = byte_at(connection, from_peer, first_byte + i);
+  for (u32 i = 0; i < s.length; ++i)
+    tcp[20 + n + i] = byte_at(connection, from_peer, first_byte + i);
   u32 sum = sum16(ip + 12, 8) + 6 + static_cast<u32>(f.size() - tcp_at);
   sum = sum16(tcp, f.size() - tcp_at, (sum & 0xffff) + (sum >> 16));
   put16(tcp + 16, ~sum & 0xffff);
@@ -154,7 +158,8 @@ bool checksums_right(const Bytes& f) {
   const u32 end = ip_at + get16(&f[ip_at + 2]);
   u32 sum = sum16(&f[ip_at + 12], 8) + 6 + (end - tcp_at);
   sum = (sum & 0xffff) + (sum >> 16);
-  return end <= f.size() && sum16(&f[ip_at], 20) == 0xffff && sum16(&f[tcp_at], end - tcp_at, sum) == 0xffff;
+  return end <= f.size() && sum16(&f[ip_at], 20) == 0xffff &&
+         sum16(&f[tcp_at], end - tcp_at, sum) == 0xffff;
 }
 
 Segment parse(const Bytes& f) {
@@ -171,7 +176,8 @@ Segment parse(const Bytes& f) {
     }
     if (f[at] == 8) s.has_ts = true, s.tsval = get32(&f[at + 2]), s.tsecr = get32(&f[at + 6]);
     if (f[at] == 5)
-      for (u32 b = at + 2; b + 8 <= at + f[at + 1]; b += 8) s.sack.push_back({get32(&f[b]), get32(&f[b + 4])});
+      for (u32 b = at + 2; b + 8 <= at + f[at + 1]; b += 8)
+        s.sack.push_back({get32(&f[b]), get32(&f[b + 4])});
     at += f[at + 1];
   }
   return s;
@@ -199,8 +205,8 @@ struct Connection {
   u32 total = 0, guest_total = 0;  // bytes each end sends
   enum { open, finished, reset } state = open;
   u64 opened_at = 0;
-  bool peer_gone = false;   // the peer has aborted
-  u32 abort_at = 0;         // of the peer: once so many bytes are acknowledged; 0: never
+  bool peer_gone = false;  // the peer has aborted
+  u32 abort_at = 0;        // of the peer: once so many bytes are acknowledged; 0: never
   u32 guest_abort_at = 0;
 
   // The peer. Numbers are relative to its ISS: byte n has number n, from 1.
@@ -323,35 +329,42 @@ class Walk {
     failed_ = true;
     std::string tail;
     for (const std::string& line : trace_) tail += "\n    " + line;
-    FAIL_CHECK("walk \"" << t.name << "\", seed " << seed_ << ", at " << now << " us, step " << steps
-                         << ": " << what << tail);
+    FAIL_CHECK("walk \"" << t.name << "\", seed " << seed_ << ", at " << now << " us, step "
+                         << steps << ": " << what << tail);
   }
   void note(const std::string& line) {
     trace_.push_back(std::to_string(now) + " " + line);
     if (trace_.size() > 60) trace_.pop_front();
   }
   static std::string text(const Connection& c, const Segment& s, bool from_peer) {
-    const u32 own = from_peer ? c.peer_iss : c.guest_iss, other = from_peer ? c.guest_iss : c.peer_iss;
-    std::string t = "#" + std::to_string(c.id) + (s.flags & RST ? " R" : "") + (s.flags & FIN ? " F" : "") + " " +
-                    std::to_string(s.seq - own) + "(" + std::to_string(s.length) + ") ack " +
-                    std::to_string(s.ack - other) + " win " + std::to_string(s.window);
-    if (s.has_ts) t += " ts " + std::to_string(s.tsval - (from_peer ? peer_ts_base : guest_ts_base));
-    for (const auto& [l, r] : s.sack) t += " sack " + std::to_string(l - other) + ":" + std::to_string(r - other);
+    const u32 own = from_peer ? c.peer_iss : c.guest_iss,
+              other = from_peer ? c.guest_iss : c.peer_iss;
+    std::string t = "#" + std::to_string(c.id) + (s.flags & RST ? " R" : "") +
+                    (s.flags & FIN ? " F" : "") + " " + std::to_string(s.seq - own) + "(" +
+                    std::to_string(s.length) + ") ack " + std::to_string(s.ack - other) + " win " +
+                    std::to_string(s.window);
+    if (s.has_ts)
+      t += " ts " + std::to_string(s.tsval - (from_peer ? peer_ts_base : guest_ts_base));
+    for (const auto& [l, r] : s.sack)
+      t += " sack " + std::to_string(l - other) + ":" + std::to_string(r - other);
     return t;
   }
   std::string describe(const Connection& c) const {
-    std::string s = "#" + std::to_string(c.id) + " total " + std::to_string(c.total) + " peer una " +
-                    std::to_string(c.peer.una) + " nxt " + std::to_string(c.peer.nxt) + " edge " +
-                    std::to_string(c.peer.edge) + " fin " + std::to_string(c.peer.fin_sent) + "; guest rcv " +
-                    std::to_string(c.guest.rcv_nxt) + " edge " + std::to_string(c.guest.edge) + " una " +
-                    std::to_string(c.guest.una) + " of " + std::to_string(c.guest_total) + " fin " +
-                    std::to_string(c.guest.fin_got) + std::to_string(c.guest.fin_sent);
+    std::string s = "#" + std::to_string(c.id) + " total " + std::to_string(c.total) +
+                    " peer una " + std::to_string(c.peer.una) + " nxt " +
+                    std::to_string(c.peer.nxt) + " edge " + std::to_string(c.peer.edge) + " fin " +
+                    std::to_string(c.peer.fin_sent) + "; guest rcv " +
+                    std::to_string(c.guest.rcv_nxt) + " edge " + std::to_string(c.guest.edge) +
+                    " una " + std::to_string(c.guest.una) + " of " + std::to_string(c.guest_total) +
+                    " fin " + std::to_string(c.guest.fin_got) + std::to_string(c.guest.fin_sent);
     vsnoop_flow_info f;
     if (vsnoop_flow(v, c.ref, &f))
-      s += "; flow state " + std::to_string(f.state) + " pause " + vsnoop_reason_name(f.pause) + " rcv " +
-           std::to_string(f.rcv_nxt - c.peer_iss) + " early " + std::to_string(f.early_ack - c.peer_iss) + " guest " +
-           std::to_string(f.guest_ack - c.peer_iss) + " shown " + std::to_string(f.shown_edge - c.peer_iss) +
-           " right " + std::to_string(f.right_edge - c.peer_iss) + " held " + std::to_string(f.held) +
+      s += "; flow state " + std::to_string(f.state) + " pause " + vsnoop_reason_name(f.pause) +
+           " rcv " + std::to_string(f.rcv_nxt - c.peer_iss) + " early " +
+           std::to_string(f.early_ack - c.peer_iss) + " guest " +
+           std::to_string(f.guest_ack - c.peer_iss) + " shown " +
+           std::to_string(f.shown_edge - c.peer_iss) + " right " +
+           std::to_string(f.right_edge - c.peer_iss) + " held " + std::to_string(f.held) +
            " reserved " + std::to_string(f.reserved) + " holes " + std::to_string(f.holes);
     return s;
   }
@@ -419,13 +432,14 @@ class Walk {
   void handshake_frame(Connection& c, const Segment& s, bool from_peer) {
     const Bytes f = build(s, c.port, from_peer, c.id, 0);
     const vsnoop_frame frame = view(f);
-    const vsnoop_verdict verdict = from_peer ? vsnoop_from_peer(v, 0, &frame, now) : vsnoop_from_guest(v, 0, &frame, now);
+    const vsnoop_verdict verdict =
+        from_peer ? vsnoop_from_peer(v, 0, &frame, now) : vsnoop_from_guest(v, 0, &frame, now);
     if (verdict.action != VSNOOP_PASS) fail("a SYN does not pass");
   }
 
   static vsnoop_frame view(const Bytes& f) {
-    return {f.data(), static_cast<u32>(f.size()), static_cast<u32>(f.size()), 512 + static_cast<u32>(f.size()),
-            VSNOOP_CHECKSUM_VERIFIED};
+    return {f.data(), static_cast<u32>(f.size()), static_cast<u32>(f.size()),
+            512 + static_cast<u32>(f.size()), VSNOOP_CHECKSUM_VERIFIED};
   }
 
   // --- network -----------------------------------------------------------------------------------
@@ -473,7 +487,9 @@ class Walk {
   u32 peer_data(Connection& c, u32 seq) {
     const u32 end = 1 + c.total;
     const u32 room = c.peer.edge > seq ? c.peer.edge - seq : 0;
-    const u32 length = std::min({random.chance(0.05) ? random.between(1, 6000) : random.between(400, 1448), end - seq, room});
+    const u32 length =
+        std::min({random.chance(0.05) ? random.between(1, 6000) : random.between(400, 1448),
+                  end - seq, room});
     // Some close at once, others when all has been acknowledged.
     const bool last = seq + length == end && (c.id % 2 || c.peer.una == end || !length);
     peer_sends(c, seq, length, last);
@@ -483,7 +499,8 @@ class Walk {
   void peer_pushes(Connection& c) {
     const u32 end = 1 + c.total;
     if (c.peer.nxt == end && !(c.id % 2) && c.peer.una != end) return;
-    while (c.peer.nxt <= end && c.peer.nxt - c.peer.una < c.peer.cwnd && (c.peer.edge > c.peer.nxt || c.peer.nxt == end)) {
+    while (c.peer.nxt <= end && c.peer.nxt - c.peer.una < c.peer.cwnd &&
+           (c.peer.edge > c.peer.nxt || c.peer.nxt == end)) {
       if (c.peer.nxt == end && c.peer.edge < c.peer.nxt) break;
       peer_data(c, c.peer.nxt);
     }
@@ -508,7 +525,8 @@ class Walk {
       c.peer.sacked.clear();
       if (c.peer.una <= 1 + c.total) peer_data(c, c.peer.una);
     }
-    const bool blocked = c.peer.una == c.peer.nxt && c.peer.nxt <= c.total && c.peer.edge <= c.peer.nxt;
+    const bool blocked =
+        c.peer.una == c.peer.nxt && c.peer.nxt <= c.total && c.peer.edge <= c.peer.nxt;
     if (!blocked) {
       c.peer.probe_at = 0;
     } else if (!c.peer.probe_at) {
@@ -544,9 +562,11 @@ class Walk {
     if (t.ts && distance(s.tsval, c.peer.ts_recent) < 0) return peer_sends(c, c.peer.nxt, 0, false);
     if (distance(seq + s.length, c.peer.rcv_nxt) < 0 || distance(seq, c.peer.rcv_nxt + 60000) > 0)
       return peer_sends(c, c.peer.nxt, 0, false);
-    if (distance(ack, c.peer.most) > 0) return fail("acknowledged what was never sent: " + text(c, s, false));
+    if (distance(ack, c.peer.most) > 0)
+      return fail("acknowledged what was never sent: " + text(c, s, false));
     if (t.ts && distance(seq, c.peer.rcv_nxt) <= 0) c.peer.ts_recent = s.tsval;
-    if (t.ts && distance(s.tsecr, peer_clock()) > 0) fail("echoes a timestamp of the future: " + text(c, s, false));
+    if (t.ts && distance(s.tsecr, peer_clock()) > 0)
+      fail("echoes a timestamp of the future: " + text(c, s, false));
     const u32 edge = ack + (static_cast<u32>(s.window) << t.shift);
     if (distance(ack, c.peer.una) > 0) {
       c.peer.una = ack;
@@ -560,9 +580,11 @@ class Walk {
     c.peer.edge = std::max(c.peer.edge, edge);
     if (s.length || s.flags & FIN) {
       for (u32 i = 0; i < s.length; ++i)
-        if (bytes[s.data + i] != byte_at(c.id, false, seq + i)) return fail("the peer gets wrong bytes: " + text(c, s, false));
+        if (bytes[s.data + i] != byte_at(c.id, false, seq + i))
+          return fail("the peer gets wrong bytes: " + text(c, s, false));
       const u32 end = seq + s.length + !!(s.flags & FIN);
-      if (distance(seq, c.peer.rcv_nxt) <= 0 && distance(end, c.peer.rcv_nxt) > 0) c.peer.rcv_nxt = end;
+      if (distance(seq, c.peer.rcv_nxt) <= 0 && distance(end, c.peer.rcv_nxt) > 0)
+        c.peer.rcv_nxt = end;
       peer_sends(c, c.peer.nxt, 0, false);
       if (c.peer.rcv_nxt == c.guest_total + 2 && c.peer.una == c.total + 2) finish(c);
     }
@@ -581,7 +603,8 @@ class Walk {
     const Segment s = parse(bytes);
     vsnoop_verdict verdict = vsnoop_from_peer(v, 0, &frame, now);
     ++steps;
-    note("peer  " + text(c, s, true) + " -> " + std::to_string(verdict.action) + " " + vsnoop_reason_name(verdict.reason));
+    note("peer  " + text(c, s, true) + " -> " + std::to_string(verdict.action) + " " +
+         vsnoop_reason_name(verdict.reason));
     if (verdict.flow.slot != 0xffffffff) c.ref = verdict.flow;
     release(verdict.released);
     u8 action = verdict.action;
@@ -596,7 +619,14 @@ class Walk {
         else
           ring_.push_back({bytes, nullptr, 0});
       } else {
-        auto* h = new HostFrame{{}, bytes, (frame.memory + 255) / 256 * 256, s.seq, s.length, c.id, verdict.retain != 0, false};
+        auto* h = new HostFrame{{},
+                                bytes,
+                                (frame.memory + 255) / 256 * 256,
+                                s.seq,
+                                s.length,
+                                c.id,
+                                verdict.retain != 0,
+                                false};
         if (vsnoop_taken(v, &verdict, &h->held, now)) {
           live_.emplace(&h->held, h);
         } else {
@@ -635,15 +665,19 @@ class Walk {
       if (!feed.discard) {
         if (h.in_ring) fail("a frame is in the ring already");
         Bytes copy = h.bytes;
-        if (vsnoop_apply_edit(copy.data(), static_cast<u32>(copy.size()), &feed.edit, 0)) fail("an edit is refused");
+        if (vsnoop_apply_edit(copy.data(), static_cast<u32>(copy.size()), &feed.edit, 0))
+          fail("an edit is refused");
         if (feed.skip || feed.keep != h.length) {
           if (feed.keep == 0) fail("a frame is cut to nothing");
-          const u32 n = vsnoop_trim(copy.data(), static_cast<u32>(copy.size()), feed.skip, feed.keep, 0);
+          const u32 n =
+              vsnoop_trim(copy.data(), static_cast<u32>(copy.size()), feed.skip, feed.keep, 0);
           if (!n) fail("a cut is refused");
           copy.resize(n);
         }
         if (!checksums_right(copy)) fail("wrong checksum in the ring");
-        if (feed.again) note("again " + std::to_string(h.connection) + " " + std::to_string(feed.skip) + "+" + std::to_string(feed.keep));
+        if (feed.again)
+          note("again " + std::to_string(h.connection) + " " + std::to_string(feed.skip) + "+" +
+               std::to_string(feed.keep));
         h.in_ring = feed.retain;
         ring_.push_back({std::move(copy), feed.retain ? &h : nullptr, 0});
       }
@@ -677,7 +711,8 @@ class Walk {
       const u16 port = static_cast<u16>(get16(&f[tcp_at + (e.to_guest ? 0 : 2)]));
       Connection& c = *by_port_.at(port);
       const Segment s = parse(f);
-      note("emit  " + text(c, s, e.to_guest) + (e.to_guest ? " to the guest " : " ") + vsnoop_reason_name(e.reason));
+      note("emit  " + text(c, s, e.to_guest) + (e.to_guest ? " to the guest " : " ") +
+           vsnoop_reason_name(e.reason));
       if (s.flags & RST) {
         if (!c.peer_gone && !c.guest.dead) fail("vsnoop resets a connection: " + describe(c));
         if (e.to_guest)
@@ -700,13 +735,17 @@ class Walk {
     const u32 ack = s.ack - c.peer_iss, edge = ack + (static_cast<u32>(s.window) << t.shift);
     c.touched |= by_vsnoop;
     if (c.touched && c.shown) {
-      if (ack < c.shown_ack) fail("I4: the ACK number moves left from " + std::to_string(c.shown_ack) + ": " + text(c, s, false));
+      if (ack < c.shown_ack)
+        fail("I4: the ACK number moves left from " + std::to_string(c.shown_ack) + ": " +
+             text(c, s, false));
       if (edge + (1u << t.shift) <= c.shown_edge)
-        fail("I4: the right edge moves left from " + std::to_string(c.shown_edge) + ": " + text(c, s, false));
+        fail("I4: the right edge moves left from " + std::to_string(c.shown_edge) + ": " +
+             text(c, s, false));
     }
     if (t.early_sack) {
       for (const auto& [l, r] : c.peer.sacked)
-        if (ack >= l && ack < r) fail("P4: the ACK stops at or inside a SACKed range: " + text(c, s, false));
+        if (ack >= l && ack < r)
+          fail("P4: the ACK stops at or inside a SACKed range: " + text(c, s, false));
     }
     c.shown = true;
     c.shown_ack = std::max(c.shown_ack, ack);
@@ -728,7 +767,8 @@ class Walk {
     return static_cast<u16>(raw);
   }
 
-  void guest_sends(Connection& c, u32 seq, u32 length, bool fin, std::vector<std::pair<u32, u32>> sack = {}) {
+  void guest_sends(Connection& c, u32 seq, u32 length, bool fin,
+                   std::vector<std::pair<u32, u32>> sack = {}) {
     auto& g = c.guest;
     Segment s;
     s.seq = c.guest_iss + seq;
@@ -760,13 +800,16 @@ class Walk {
     const vsnoop_frame frame = view(bytes);
     const vsnoop_verdict verdict = vsnoop_from_guest(v, 0, &frame, now);
     ++steps;
-    note("guest " + text(c, s, false) + " -> " + std::to_string(verdict.action) + " " + vsnoop_reason_name(verdict.reason));
+    note("guest " + text(c, s, false) + " -> " + std::to_string(verdict.action) + " " +
+         vsnoop_reason_name(verdict.reason));
     if (verdict.flow.slot != 0xffffffff) c.ref = verdict.flow;
     release(verdict.released);
-    if (verdict.action == VSNOOP_EDIT && vsnoop_apply_edit(bytes.data(), static_cast<u32>(bytes.size()), &verdict.edit, 0))
+    if (verdict.action == VSNOOP_EDIT &&
+        vsnoop_apply_edit(bytes.data(), static_cast<u32>(bytes.size()), &verdict.edit, 0))
       fail("an edit is refused");
     if (!checksums_right(bytes)) fail("an edit spoils the checksum");
-    if (verdict.flow.slot == 0xffffffff) c.touched = false;  // forgotten: the guest may do as it likes
+    if (verdict.flow.slot == 0xffffffff)
+      c.touched = false;  // forgotten: the guest may do as it likes
     if (verdict.action == VSNOOP_PASS || verdict.action == VSNOOP_EDIT) {
       leaves(c, parse(bytes), verdict.action == VSNOOP_EDIT);
       send(c, bytes, true);
@@ -842,8 +885,11 @@ class Walk {
     g.established = true;
     if (!s.length && !fin) return;
     for (u32 i = 0; i < s.length; ++i)
-      if (bytes[s.data + i] != byte_at(c.id, true, seq + i)) return fail("the guest gets wrong bytes: " + text(c, s, true));
-    if (distance(end + fin, g.rcv_nxt) <= 0) return send_ack(c, s.length ? std::vector<std::pair<u32, u32>>{{seq, end}} : std::vector<std::pair<u32, u32>>{});
+      if (bytes[s.data + i] != byte_at(c.id, true, seq + i))
+        return fail("the guest gets wrong bytes: " + text(c, s, true));
+    if (distance(end + fin, g.rcv_nxt) <= 0)
+      return send_ack(c, s.length ? std::vector<std::pair<u32, u32>>{{seq, end}}
+                                  : std::vector<std::pair<u32, u32>>{});
     const u32 stop = std::min(end, g.edge);  // what does not fit is dropped
     if (fin && stop == end) g.fin_at = end, g.fin_got = true;
     if (stop <= seq && !fin) return send_ack(c);
@@ -918,14 +964,17 @@ class Walk {
     if (random.chance(0.0005)) guest_sends(c, g.una - 1, 0, false);
   }
 
-  // --- what must hold ------------------------------------------------------------------------------
+  // --- what must hold
+  // ------------------------------------------------------------------------------
 
   void check(Connection& c) {
     const vsnoop_guest_stats& s = *vsnoop_stats(v, 0);
     if (t.policy == VSNOOP_POLICY_HOLD) {
-      if (s.held > t.budget) fail("I7: held " + std::to_string(s.held) + " of " + std::to_string(t.budget));
+      if (s.held > t.budget)
+        fail("I7: held " + std::to_string(s.held) + " of " + std::to_string(t.budget));
       if (s.used - s.held > t.budget) fail("I2b: reserved more than the budget");
-      if (t.total_budget && s.held > t.total_budget) fail("I7: held more than there is over all guests");
+      if (t.total_budget && s.held > t.total_budget)
+        fail("I7: held more than there is over all guests");
     }
     vsnoop_flow_info f;
     if (!vsnoop_flow(v, c.ref, &f) || f.peer_port != c.port) return;
@@ -940,7 +989,8 @@ class Walk {
     ordered(f.guest_ack, f.early_ack, "guest_ack <= early_ack");
     if (t.flow_budget && (f.held > t.flow_budget || f.reserved > t.flow_budget))
       fail("I7: a flow has more than its share: " + describe(c));
-    if (f.early_ack != f.guest_ack && t.policy == VSNOOP_POLICY_HOLD && steps % 16 == 0) promised(c, f);
+    if (f.early_ack != f.guest_ack && t.policy == VSNOOP_POLICY_HOLD && steps % 16 == 0)
+      promised(c, f);
     // I2b: what is shown beyond the first 64 KiB is reserved, at a byte of memory a byte at least;
     // but for what was lent to others while the connection was at rest.
     if (c.spoke_at && now - c.spoke_at > 250000) c.rested = true;
@@ -956,12 +1006,14 @@ class Walk {
   void promised(const Connection& c, const vsnoop_flow_info& f) {
     std::vector<std::pair<u32, u32>> have;
     for (const auto& [held, h] : live_)
-      if (h->connection == c.id && h->retain) have.push_back({h->seq - c.peer_iss, h->seq - c.peer_iss + h->length});
+      if (h->connection == c.id && h->retain)
+        have.push_back({h->seq - c.peer_iss, h->seq - c.peer_iss + h->length});
     std::sort(have.begin(), have.end());
     u32 at = f.guest_ack - c.peer_iss;
     for (const auto& [begin, end] : have)
       if (begin <= at && end > at) at = end;
-    if (at < f.early_ack - c.peer_iss) fail("I3: byte " + std::to_string(at) + " was promised and is not held: " + describe(c));
+    if (at < f.early_ack - c.peer_iss)
+      fail("I3: byte " + std::to_string(at) + " was promised and is not held: " + describe(c));
   }
 
   // Accounts, now and then: they take a walk over everything.
@@ -973,16 +1025,23 @@ class Walk {
     for (const RingEntry& entry : ring_) held += entry.pushed;
     u32 cursor = 0;
     vsnoop_flow_info f;
-    while (vsnoop_flow_next(v, &cursor, &f)) reserved += f.reserved, outstanding += f.early_ack - f.guest_ack;
-    if (s.held != held) fail("accounts: held " + std::to_string(s.held) + ", frames cost " + std::to_string(held));
-    if (s.used != held + reserved) fail("accounts: used " + std::to_string(s.used) + ", held " + std::to_string(held) + " reserved " + std::to_string(reserved));
-    if (s.outstanding != outstanding) fail("accounts: outstanding " + std::to_string(s.outstanding) + ", flows say " + std::to_string(outstanding));
+    while (vsnoop_flow_next(v, &cursor, &f))
+      reserved += f.reserved, outstanding += f.early_ack - f.guest_ack;
+    if (s.held != held)
+      fail("accounts: held " + std::to_string(s.held) + ", frames cost " + std::to_string(held));
+    if (s.used != held + reserved)
+      fail("accounts: used " + std::to_string(s.used) + ", held " + std::to_string(held) +
+           " reserved " + std::to_string(reserved));
+    if (s.outstanding != outstanding)
+      fail("accounts: outstanding " + std::to_string(s.outstanding) + ", flows say " +
+           std::to_string(outstanding));
   }
 
   // All is said and done. What the guest still has to take, it takes; then nothing is left.
   void end() {
     for (const auto& c : connections)
-      if (c->state == Connection::finished && c->guest.rcv_nxt != c->total + 2) fail("not everything arrived: " + describe(*c));
+      if (c->state == Connection::finished && c->guest.rcv_nxt != c->total + 2)
+        fail("not everything arrived: " + describe(*c));
     release(vsnoop_guest_stop(v, 0, now));
     while (!ring_.empty()) {
       const RingEntry entry = ring_.front();
@@ -1000,8 +1059,8 @@ class Walk {
     const vsnoop_guest_stats& s = *vsnoop_stats(v, 0);
     if (!live_.empty()) fail(std::to_string(live_.size()) + " frames were never freed");
     if (s.used || s.held || s.outstanding || s.flows_outstanding)
-      fail("accounts are open at the end: used " + std::to_string(s.used) + " held " + std::to_string(s.held) +
-           " outstanding " + std::to_string(s.outstanding));
+      fail("accounts are open at the end: used " + std::to_string(s.used) + " held " +
+           std::to_string(s.held) + " outstanding " + std::to_string(s.outstanding));
   }
 
   const Terrain& t;

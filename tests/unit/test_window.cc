@@ -84,8 +84,9 @@ TEST_CASE("I2b: a frame that comes turns its reservation into a charge; an ACK g
   CHECK(c.flow().held == 0);
 }
 
-TEST_CASE("I7: the budget of a guest is never exceeded, however many flows there are and however "
-          "much they send") {
+TEST_CASE(
+    "I7: the budget of a guest is never exceeded, however many flows there are and however "
+    "much they send") {
   Setup setup = with_budget(300000);
   World world(setup);
   std::vector<std::unique_ptr<Established>> flows;
@@ -168,7 +169,8 @@ TEST_CASE("I2b: one flow does not take all that is left: the next gets a fair pa
   CHECK(next.flow().reserved > (4u << 20) / 16);
 }
 
-TEST_CASE("I2b: room of one flow freed while another waits (trap): it gets a window update at once") {
+TEST_CASE(
+    "I2b: room of one flow freed while another waits (trap): it gets a window update at once") {
   World world(with_budget(400000));
   Hog hog(world);
   Established c(world, port(1));
@@ -247,7 +249,8 @@ TEST_CASE("I2b: everybody who waits for room gets some in the end") {
   for (const uint32_t n : got) CHECK(n > 200000);
 }
 
-TEST_CASE("P6: while the closure is vsnoop's it answers window probes itself, with the present window") {
+TEST_CASE(
+    "P6: while the closure is vsnoop's it answers window probes itself, with the present window") {
   Established c(with_budget(110000));
   c.guest(ack(1).window(65535));
   REQUIRE(c.flow().shown_edge == 1 + base_window);
@@ -284,7 +287,8 @@ TEST_CASE("P6: a probe of a window that the guest closed goes to the guest, with
   CHECK(c.guest(ack(1001)).passed);
 }
 
-TEST_CASE("P6: I6: a probe that brings the guest a newer ACK or window is forwarded, not swallowed") {
+TEST_CASE(
+    "P6: I6: a probe that brings the guest a newer ACK or window is forwarded, not swallowed") {
   World world(with_budget(500000));
   Established c(world, port(1));
   c.guest(ack(1).window(65535));
@@ -293,7 +297,9 @@ TEST_CASE("P6: I6: a probe that brings the guest a newer ACK or window is forwar
   REQUIRE(f.shown_edge < f.right_edge);
   SECTION("newer ACK") { CHECK(c.peer(data(f.shown_edge, 1).ack(101)).passed); }
   SECTION("newer window") { CHECK(c.peer(data(f.shown_edge, 1).ack(1).window(5000)).passed); }
-  SECTION("newer window on an empty probe") { CHECK(c.peer(data(0, 0).ack(1).window(5000)).passed); }
+  SECTION("newer window on an empty probe") {
+    CHECK(c.peer(data(0, 0).ack(1).window(5000)).passed);
+  }
 }
 
 TEST_CASE("P6: probes for a guest that shows no life are not answered in its name") {
@@ -311,7 +317,8 @@ TEST_CASE("P6: probes for a guest that shows no life are not answered in its nam
   world.emits = false;
 }
 
-TEST_CASE("P6: a forged keep-alive from below the window changes nothing that is known of the peer") {
+TEST_CASE(
+    "P6: a forged keep-alive from below the window changes nothing that is known of the peer") {
   Established c;
   c.guest(data(1, 500).ack(1));
   c.peer(data(1, 1000));
@@ -326,7 +333,8 @@ TEST_CASE("P6: a forged keep-alive from below the window changes nothing that is
   CHECK_THAT(c.peer(data(1001, 100)), Kept(VSNOOP_REASON_in_order));  // its TSval is no old one
 }
 
-TEST_CASE("I2b: control goes on in un-engaged auto: the flow is not promised for, the window is held") {
+TEST_CASE(
+    "I2b: control goes on in un-engaged auto: the flow is not promised for, the window is held") {
   Setup setup = with_budget(100000);
   setup.guest.engage = VSNOOP_ENGAGE_AUTO;
   Established c(setup);
@@ -335,7 +343,8 @@ TEST_CASE("I2b: control goes on in un-engaged auto: the flow is not promised for
   CHECK(c.stats().used <= 100000);
 }
 
-TEST_CASE("I4: zero window: shown as zero when the guest's edge is reached, and opened by the guest") {
+TEST_CASE(
+    "I4: zero window: shown as zero when the guest's edge is reached, and opened by the guest") {
   Options options;
   options.guest_window = 10;
   options.syn_window = 1280;
@@ -386,7 +395,8 @@ TEST_CASE("I7: link templates exhausted: nothing is promised that could not be s
     const auto show = [&](const Packet& p, bool from_peer) {
       const auto bytes = from_peer ? c->bytes_from_peer(p) : c->bytes_from_guest(p);
       const vsnoop_frame frame = {bytes.data(), static_cast<uint32_t>(bytes.size()),
-                                  static_cast<uint32_t>(bytes.size()), 2048, VSNOOP_CHECKSUM_VERIFIED};
+                                  static_cast<uint32_t>(bytes.size()), 2048,
+                                  VSNOOP_CHECKSUM_VERIFIED};
       return from_peer ? vsnoop_from_peer(world.engine(), id, &frame, world.now())
                        : vsnoop_from_guest(world.engine(), id, &frame, world.now());
     };

@@ -206,16 +206,33 @@ uint64_t forward(Bridge& bridge, const Subject& subject, uint64_t interval, Stop
   return bridge.finish(now_ns());
 }
 
-void write_json(const std::string& path, const nlohmann::ordered_json& json) {
-  if (path == "-") {
-    std::cout << json.dump(2) << std::endl;
-    return;
+// Where the counters go at the end; opened at the start, so that a wrong path shows then.
+class JsonFile {
+ public:
+  explicit JsonFile(const std::string& path) : path_(path) {
+    if (path.empty() || path == "-") return;
+    file_.open(path);
+    check();
   }
-  std::ofstream file(path);
-  file << json.dump(2) << '\n';
-  file.close();
-  if (!file) throw std::runtime_error(fmt::format("--json {}: {}", path, std::strerror(errno)));
-}
+  void write(const nlohmann::ordered_json& json) {
+    if (path_.empty()) return;
+    if (path_ == "-") {
+      std::cout << json.dump(2) << std::endl;
+      return;
+    }
+    file_ << json.dump(2) << '\n';
+    file_.close();
+    check();
+  }
+
+ private:
+  void check() const {
+    if (!file_) throw std::runtime_error(fmt::format("--json {}: {}", path_, std::strerror(errno)));
+  }
+
+  std::string path_;
+  std::ofstream file_;
+};
 
 int run(const Options& options) {
   BridgeConfig config = configuration(options);
@@ -228,6 +245,7 @@ int run(const Options& options) {
     fmt::print(stderr,
                "vsnoop live: warning: the MTUs of {} and {} differ; frames too long are lost\n",
                options.peer, options.guest);
+  JsonFile json(options.json);
   std::unique_ptr<LogFile> log;
   if (!options.log.empty()) {
     log = std::make_unique<LogFile>(options.log);
@@ -255,8 +273,69 @@ int run(const Options& options) {
         stderr,
         "vsnoop live: {} promised bytes were not confirmed in time; their connections were reset\n",
         broken);
-  if (!options.json.empty()) write_json(options.json, report(subject, now_ns(), broken));
+  json.write(report(subject, now_ns(), broken));
   return broken ? kPromisesBroken : 0;
+}
+
+// Checks an option's text while the command line is read, so that the complaint names the option.
+template <typename Parse>
+CLI::Validator readable(Parse parse) {
+  return CLI::Validator(
+      [parse](std::string& text) -> std::string {
+        try {
+          parse(text);
+          return {};
+        } catch (const std::invalid_argument& error) {
+          return error.what();
+        }
+      },
+      "");
+}
+
+void add_options(CLI::App& command, Options& o) {
+  const CLI::Validator size = readable(parse_size), duration = readable(parse_duration);
+  // An option whose default is to be shown.
+  const auto option = [&](const char* name, auto& value, const CLI::Validator& check,
+                          const char* text) {
+    command.add_option(name, value, text)->check(check)->capture_default_str();
+  };
+  command.add_option("--peer-if", o.peer, "interface towards the network")->required();
+  command.add_option("--guest-if", o.guest, "interface towards the guest")->required();
+
+  option("--policy", o.policy, CLI::IsMember({"off", "ring", "hold"}),
+         "acknowledge nothing, what is in the guest's ring, or what is held for it");
+  option("--engage", o.engage, CLI::IsMember({"always", "auto"}),
+         "auto: only for guests that are slow");
+  command.add_flag("--early-sack", o.early_sack, "SACK on the guest's behalf, too");
+  option("--ring", o.ring, CLI::Range(16u, 65536u), "slots of the guest's ring, 4096 bytes each");
+  option("--hold", o.hold, size, "memory for the guest's held frames and reserved window");
+  option("--total", o.total, size, "most memory for held frames in all");
+  option("--flows", o.flows, CLI::Range(1u, 1u << 22), "most connections tracked");
+  option("--liveness", o.liveness, duration, "no new promises when the guest is silent so long");
+
+  command
+      .add_option("--rate", o.rate,
+                  "rate of the peer's link each way, as in 1G (default: no limit)")
+      ->check(readable(parse_rate));
+  option("--vcpus", o.vcpus, CLI::Range(1u, 1000u),
+         "virtual CPUs that take turns on the guest's CPU, its own included");
+  option("--slice", o.slice, duration, "how long each of them runs");
+  option("--guest", o.kind, CLI::IsMember({"busy", "io"}),
+         "busy: keeps its slice; io: yields when it has nothing to do");
+  option("--linger", o.linger, duration, "io: time without work before it yields");
+  option("--phase", o.phase, duration, "time into the scheduler's round at the start");
+  command
+      .add_option("--fault", o.faults,
+                  "testing: a bad link, as in peer:loss=1%,dup=0.1%,reorder=1%,corrupt=0.1%,seed=7")
+      ->check(readable(parse_fault));
+
+  command.add_option("--stats", o.stats, "print a line of counters at this interval, as in 1s")
+      ->check(duration);
+  command.add_option("--json", o.json, "write all counters at the end (-: standard output)");
+  command.add_option("--log", o.log, "write the decision log (see: vsnoop replay --log)");
+  option("--drain-timeout", o.drain_timeout, duration, "most time to drain when stopping");
+  option("--grace", o.grace, duration,
+         "time that a vanished guest interface may take to come back");
 }
 
 }  // namespace
@@ -268,62 +347,7 @@ void add_live_command(CLI::App& app) {
   CLI::App& command = *app.add_subcommand(
       "live", "bridge two interfaces and acknowledge TCP data on behalf of the guest behind one");
   auto options = std::make_shared<live::Options>();
-  command.add_option("--peer-if", options->peer, "interface towards the network")->required();
-  command.add_option("--guest-if", options->guest, "interface towards the guest")->required();
-  command
-      .add_option("--policy", options->policy,
-                  "off, ring (acknowledge what is in the ring) or hold")
-      ->check(CLI::IsMember({"off", "ring", "hold"}))
-      ->capture_default_str();
-  command.add_option("--engage", options->engage, "always, or auto: only for guests that are slow")
-      ->check(CLI::IsMember({"always", "auto"}))
-      ->capture_default_str();
-  command.add_flag("--early-sack", options->early_sack, "SACK on the guest's behalf, too");
-  command.add_option("--ring", options->ring, "slots of the guest's ring (4096 bytes each)")
-      ->check(CLI::Range(16u, 65536u))
-      ->capture_default_str();
-  command.add_option("--hold", options->hold, "memory for held frames and reserved window")
-      ->capture_default_str();
-  command.add_option("--total", options->total, "most memory for held frames in all")
-      ->capture_default_str();
-  command.add_option("--flows", options->flows, "most connections tracked")
-      ->check(CLI::Range(1u, 1u << 22))
-      ->capture_default_str();
-  command.add_option("--rate", options->rate,
-                     "rate of the peer's link each way, as in 1G (default: no limit)");
-  command
-      .add_option("--vcpus", options->vcpus,
-                  "virtual CPUs that share the guest's CPU, its own included")
-      ->check(CLI::Range(1u, 1000u))
-      ->capture_default_str();
-  command.add_option("--slice", options->slice, "time slice of the scheduler")
-      ->capture_default_str();
-  command
-      .add_option("--guest", options->kind,
-                  "busy: keeps its slice; io: yields when it has nothing to do")
-      ->check(CLI::IsMember({"busy", "io"}))
-      ->capture_default_str();
-  command.add_option("--linger", options->linger, "io: time without work before it yields")
-      ->capture_default_str();
-  command.add_option("--phase", options->phase, "time into the scheduler's round at the start")
-      ->capture_default_str();
-  command.add_option("--stats", options->stats,
-                     "print a line of counters at this interval, as in 1s");
-  command.add_option("--json", options->json, "write all counters at the end (-: standard output)");
-  command.add_option("--log", options->log, "write the decision log (see: vsnoop replay --log)");
-  command.add_option(
-      "--fault", options->faults,
-      "testing: a bad link, as in peer:loss=1%,dup=0.1%,reorder=1%,corrupt=0.1%,seed=7");
-  command
-      .add_option("--liveness", options->liveness,
-                  "no new promises when the guest is silent so long")
-      ->capture_default_str();
-  command.add_option("--drain-timeout", options->drain_timeout, "most time to drain when stopping")
-      ->capture_default_str();
-  command
-      .add_option("--grace", options->grace,
-                  "time a vanished guest interface may take to come back")
-      ->capture_default_str();
+  live::add_options(command, *options);
   command.callback([options] {
     if (const int status = live::run(*options)) throw CLI::RuntimeError(status);
   });

@@ -12,8 +12,8 @@ namespace vsnoop::live {
 
 FaultSpec parse_fault(const std::string& text) {
   const auto complain = [&text](const std::string& what) {
-    throw std::invalid_argument(fmt::format(
-        "--fault '{}': {}; write such as peer:loss=1%,dup=0.1%,reorder=1%,seed=7", text, what));
+    throw std::invalid_argument(
+        fmt::format("'{}': {}; write such as peer:loss=1%,dup=0.1%,reorder=1%,seed=7", text, what));
   };
   FaultSpec spec;
   size_t at = text.find(':');

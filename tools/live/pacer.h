@@ -20,10 +20,6 @@ class Pacer {
   explicit Pacer(uint64_t rate = 0) : rate_(rate) {}
 
   bool limited() const { return rate_ != 0; }
-  /// When a frame that arrived at `arrival` would be through, if it were next.
-  uint64_t end(uint64_t arrival, uint64_t wire_bytes) const {
-    return std::max(free_, arrival) + work(wire_bytes) / rate_;
-  }
   /// When it may be handed over; 0 (at once) if there is no limit.
   uint64_t due(uint64_t arrival, uint64_t wire_bytes) const {
     if (!limited()) return 0;
@@ -38,6 +34,10 @@ class Pacer {
   }
 
  private:
+  // When a frame that arrived at `arrival` would be through, if it were next.
+  uint64_t end(uint64_t arrival, uint64_t wire_bytes) const {
+    return std::max(free_, arrival) + work(wire_bytes) / rate_;
+  }
   // In units of ns x rate; what no whole nanosecond was left for counts for the next frame.
   uint64_t work(uint64_t wire_bytes) const { return wire_bytes * 8'000'000'000 + rest_; }
 

@@ -33,10 +33,10 @@ double parse(const std::string& text, std::initializer_list<Unit> units, double 
 }  // namespace
 
 uint64_t parse_size(const std::string& text) {
-  return static_cast<uint64_t>(parse(
+  return static_cast<uint64_t>(std::llround(parse(
       text,
       {{"", 1}, {"k", 1e3}, {"M", 1e6}, {"G", 1e9}, {"Ki", 0x1p10}, {"Mi", 0x1p20}, {"Gi", 0x1p30}},
-      1e15, "size: write a number and k, M, G, Ki, Mi or Gi"));
+      1e15, "size: write a number and k, M, G, Ki, Mi or Gi")));
 }
 
 uint64_t parse_duration(const std::string& text) {
@@ -47,8 +47,9 @@ uint64_t parse_duration(const std::string& text) {
 }
 
 uint64_t parse_rate(const std::string& text) {
-  return static_cast<uint64_t>(parse(text, {{"", 1}, {"k", 1e3}, {"M", 1e6}, {"G", 1e9}}, 1e13,
-                                     "rate: write bits per second and k, M or G, such as 1G"));
+  return static_cast<uint64_t>(
+      std::llround(parse(text, {{"", 1}, {"k", 1e3}, {"M", 1e6}, {"G", 1e9}}, 1e13,
+                         "rate: write bits per second and k, M or G, such as 1G")));
 }
 
 double parse_share(const std::string& text) {

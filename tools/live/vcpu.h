@@ -51,7 +51,7 @@ class Vcpu {
   uint64_t change_ = UINT64_MAX;  // running: end of slice; queued: start of it
   uint64_t others_ = 0;           // asleep: when one of the others began a slice
   uint64_t last_work_ = 0;
-  bool idle_ = false;             // it had nothing to do when it was asked last
+  bool idle_ = false;  // it had nothing to do when it was asked last
   uint64_t started_ = 0;
   uint64_t ran_ = 0;
 };
