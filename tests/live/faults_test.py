@@ -40,7 +40,8 @@ def peer_side(bed):
 def peer_side_of_a_slow_link(bed):
     """Frames that the faults make or hold back have to pass the pacer, too."""
     bed.single_frames()
-    with_faults(bed, "peer:dup=2%,reorder=2%,corrupt=1%,delay=1%,seed=12", options=["--rate", "300M"])
+    with_faults(bed, "peer:dup=2%,reorder=2%,corrupt=1%,delay=1%,seed=12",
+                options=["--rate", "300M"])
 
 
 def guest_side(bed):

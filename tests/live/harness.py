@@ -95,6 +95,7 @@ class Child:
         if user:
             prefix += ["--reuid", user, "--regid", user, "--clear-groups"]
         self.name = pathlib.Path(str(command[0])).name
+        self._last_signal = signal.Signals[f"SIG{parent_death}"]
         self._output = tempfile.TemporaryFile()
         self.process = subprocess.Popen(
             [*prefix, *map(str, command)], stdin=subprocess.DEVNULL, stdout=self._output,
@@ -125,7 +126,11 @@ class Child:
 
     def end(self):
         if self.running():
-            self.process.kill()
+            self.process.send_signal(self._last_signal)
+            try:
+                self.process.wait(5)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
         self.process.wait()
         self._output.close()
 
@@ -188,7 +193,7 @@ class Bed(netns.Testbed):
         self._stack.callback(self.delete)
         # World-readable: some servers give up root's rights.
         self.directory = pathlib.Path(self._stack.enter_context(
-            tempfile.TemporaryDirectory(prefix="vsnoop-live-")))
+            tempfile.TemporaryDirectory(prefix=f"vsnoop-live-{os.getpid()}-")))
         self.directory.chmod(0o755)
         self.create()
         return self
@@ -434,7 +439,7 @@ def run(tests, seconds):
         try:
             if os.geteuid() != 0:
                 raise Skip("network namespaces need root")
-            netns.delete_stale()
+            _delete_stale()
             with Bed(vsnoop, load) as bed:
                 said = test(bed)
             result = "ok" + (f": {said}" if said else "")
@@ -447,6 +452,14 @@ def run(tests, seconds):
     sys.stdout.flush()
     # Threads that hang in a socket must not keep the process.
     os._exit(1 if failed else SKIPPED if skipped else 0)
+
+
+def _delete_stale():
+    """Removes what a killed test left."""
+    netns.delete_stale()
+    for path in pathlib.Path(tempfile.gettempdir()).glob("vsnoop-live-*-*"):
+        if not os.path.exists(f"/proc/{path.name.split('-')[2]}"):
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def _interrupt(number, _):

@@ -73,7 +73,7 @@ def odd_frames():
     yield ethernet + b"\x81\x00\x00\x07\x08\x00" + ip + bytes(40)
     yield ethernet + b"\x88\xa8\x00\x09\x81\x00\x00\x07\x08\x00" + ip + bytes(40)
     yield b"\xff" * 6 + MACS[1] + b"\x08\x06" + bytes(28)
-    yield ethernet + b"\x88\xb5" + bytes(range(256)) * 5 + bytes(200)  # 1500 bytes are within the MTU
+    yield ethernet + b"\x88\xb5" + bytes(range(256)) * 5 + bytes(200)  # nearly the MTU
 
 
 def send_frames(bed, namespace, interface, frames):
