@@ -191,7 +191,9 @@ class Engine {
   void fail_stop(Ref ref, Flow& flow, Guest& guest, Reason reason, u64 now, vsnoop_held*& released);
   void let_ranges_go(Flow& flow, Custody& custody, Guest& guest, vsnoop_held*& released);
 
-  Guest* guest_at(u16 id) { return id < config_.guests && guests_[id].open ? &guests_[id] : nullptr; }
+  Guest* guest_at(u16 id) {
+    return id < config_.guests && guests_[id].open ? &guests_[id] : nullptr;
+  }
   void count(Guest& guest, Reason reason) { ++guest.stats.reasons[reason]; }
   Verdict verdict(const Scene& scene, u8 action, Reason reason);
   void describe(Ref ref, vsnoop_flow_info& info) const;
@@ -205,9 +207,9 @@ class Engine {
   u16 seen_headers_;
   u8 seen_checksum_;
   u64 used_, held_;  // over all guests
-  u64 clock_;     // highest `now` seen
-  u64 sweep_at_;   // next housekeeping
-  bool shortage_;  // a window was held back since the last
+  u64 clock_;        // highest `now` seen
+  u64 sweep_at_;     // next housekeeping
+  bool shortage_;    // a window was held back since the last
   u32 free_custody_;
   u32 owed_head_, owed_tail_;
   u64 wheel_at_;  // tick count up to which timers have run

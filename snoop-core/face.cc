@@ -14,7 +14,9 @@ using vsnoop::u64;
 using vsnoop::u8;
 
 Engine& engine_of(struct vsnoop_engine* v) { return *reinterpret_cast<Engine*>(v); }
-const Engine& engine_of(const struct vsnoop_engine* v) { return *reinterpret_cast<const Engine*>(v); }
+const Engine& engine_of(const struct vsnoop_engine* v) {
+  return *reinterpret_cast<const Engine*>(v);
+}
 
 // Names a frame in the log without giving its address away.
 u64 token(const Engine& engine, const vsnoop_held* held) {
@@ -25,7 +27,7 @@ u64 token(const Engine& engine, const vsnoop_held* held) {
 __attribute__((noinline)) void log_frame(Engine& engine, vsnoop::LogType type, uint16_t id,
                                          const vsnoop_frame& frame, const vsnoop_verdict& verdict,
                                          u64 now) {
-  const u32 headers = engine.seen_headers() ? engine.seen_headers()
+  const u32 headers = engine.seen_headers()                      ? engine.seen_headers()
                       : frame.captured < vsnoop::log_headers_max ? frame.captured
                                                                  : vsnoop::log_headers_max;
   LogRecord(type)
@@ -66,7 +68,8 @@ size_t vsnoop_memory_needed(const struct vsnoop_config* config) {
   return Engine::memory_needed(*config);
 }
 
-struct vsnoop_engine* vsnoop_create(void* memory, size_t bytes, const struct vsnoop_config* config) {
+struct vsnoop_engine* vsnoop_create(void* memory, size_t bytes,
+                                    const struct vsnoop_config* config) {
   Engine* engine = Engine::create(memory, bytes, *config);
   if (engine && config->log)
     LogRecord(vsnoop::log_config)
@@ -82,8 +85,8 @@ struct vsnoop_engine* vsnoop_create(void* memory, size_t bytes, const struct vsn
   return reinterpret_cast<struct vsnoop_engine*>(engine);
 }
 
-int vsnoop_guest_open(struct vsnoop_engine* v, uint16_t id, const struct vsnoop_guest_config* config,
-                      uint64_t now) {
+int vsnoop_guest_open(struct vsnoop_engine* v, uint16_t id,
+                      const struct vsnoop_guest_config* config, uint64_t now) {
   Engine& engine = engine_of(v);
   if (!engine.guest_open(id, *config, now)) return -1;
   if (engine.config().log)
@@ -91,8 +94,8 @@ int vsnoop_guest_open(struct vsnoop_engine* v, uint16_t id, const struct vsnoop_
   return 0;
 }
 
-struct vsnoop_verdict vsnoop_from_peer(struct vsnoop_engine* v, uint16_t id, const struct vsnoop_frame* frame,
-                                       uint64_t now) {
+struct vsnoop_verdict vsnoop_from_peer(struct vsnoop_engine* v, uint16_t id,
+                                       const struct vsnoop_frame* frame, uint64_t now) {
   Engine& engine = engine_of(v);
   const vsnoop_verdict verdict = engine.from_peer(id, *frame, now);
   if (VSNOOP_UNLIKELY(engine.config().log != nullptr))
@@ -100,8 +103,8 @@ struct vsnoop_verdict vsnoop_from_peer(struct vsnoop_engine* v, uint16_t id, con
   return verdict;
 }
 
-struct vsnoop_verdict vsnoop_from_guest(struct vsnoop_engine* v, uint16_t id, const struct vsnoop_frame* frame,
-                                        uint64_t now) {
+struct vsnoop_verdict vsnoop_from_guest(struct vsnoop_engine* v, uint16_t id,
+                                        const struct vsnoop_frame* frame, uint64_t now) {
   Engine& engine = engine_of(v);
   const vsnoop_verdict verdict = engine.from_guest(id, *frame, now);
   if (VSNOOP_UNLIKELY(engine.config().log != nullptr))
@@ -114,8 +117,8 @@ void vsnoop_prefetch(struct vsnoop_engine* v, uint16_t id, int from_peer,
   engine_of(v).prefetch(id, from_peer, frames, count);
 }
 
-int vsnoop_taken(struct vsnoop_engine* v, const struct vsnoop_verdict* verdict, struct vsnoop_held* held,
-                 uint64_t now) {
+int vsnoop_taken(struct vsnoop_engine* v, const struct vsnoop_verdict* verdict,
+                 struct vsnoop_held* held, uint64_t now) {
   Engine& engine = engine_of(v);
   const bool result = engine.taken(*verdict, held, now);
   if (VSNOOP_UNLIKELY(engine.config().log != nullptr))
@@ -128,7 +131,8 @@ int vsnoop_taken(struct vsnoop_engine* v, const struct vsnoop_verdict* verdict, 
   return result;
 }
 
-uint8_t vsnoop_declined(struct vsnoop_engine* v, const struct vsnoop_verdict* verdict, uint64_t now) {
+uint8_t vsnoop_declined(struct vsnoop_engine* v, const struct vsnoop_verdict* verdict,
+                        uint64_t now) {
   Engine& engine = engine_of(v);
   const u8 action = engine.declined(*verdict);
   if (VSNOOP_UNLIKELY(engine.config().log != nullptr))
@@ -149,10 +153,15 @@ int vsnoop_next(struct vsnoop_engine* v, uint16_t id, struct vsnoop_feed* feed, 
   return result;
 }
 
-void vsnoop_fed(struct vsnoop_engine* v, uint16_t id, const struct vsnoop_feed* feed, uint64_t now) {
+void vsnoop_fed(struct vsnoop_engine* v, uint16_t id, const struct vsnoop_feed* feed,
+                uint64_t now) {
   Engine& engine = engine_of(v);
   if (VSNOOP_UNLIKELY(engine.config().log != nullptr))
-    LogRecord(vsnoop::log_fed).put(now).put(id).put(token(engine, feed->held)).write(engine.config());
+    LogRecord(vsnoop::log_fed)
+        .put(now)
+        .put(id)
+        .put(token(engine, feed->held))
+        .write(engine.config());
   engine.fed(id, *feed, now);
 }
 
@@ -182,7 +191,8 @@ void vsnoop_returned(struct vsnoop_engine* v, struct vsnoop_held* held, uint64_t
     LogRecord(vsnoop::log_returned).put(now).put(token(engine, held)).write(engine.config());
 }
 
-int vsnoop_emit(struct vsnoop_engine* v, struct vsnoop_emission* emission, uint8_t* frame, uint64_t) {
+int vsnoop_emit(struct vsnoop_engine* v, struct vsnoop_emission* emission, uint8_t* frame,
+                uint64_t) {
   Engine& engine = engine_of(v);
   if (!engine.owes()) return 0;
   const bool result = engine.emit(*emission, frame);
@@ -230,15 +240,18 @@ const struct vsnoop_guest_stats* vsnoop_stats(const struct vsnoop_engine* v, uin
 
 uint32_t vsnoop_flows(const struct vsnoop_engine* v) { return engine_of(v).flows(); }
 
-int vsnoop_flow_next(const struct vsnoop_engine* v, uint32_t* cursor, struct vsnoop_flow_info* info) {
+int vsnoop_flow_next(const struct vsnoop_engine* v, uint32_t* cursor,
+                     struct vsnoop_flow_info* info) {
   return engine_of(v).flow_next(*cursor, *info);
 }
 
-int vsnoop_flow(const struct vsnoop_engine* v, struct vsnoop_ref ref, struct vsnoop_flow_info* info) {
+int vsnoop_flow(const struct vsnoop_engine* v, struct vsnoop_ref ref,
+                struct vsnoop_flow_info* info) {
   return engine_of(v).flow_info(ref, *info);
 }
 
-int vsnoop_apply_edit(uint8_t* frame, uint32_t captured, const struct vsnoop_edit* edit, int partial) {
+int vsnoop_apply_edit(uint8_t* frame, uint32_t captured, const struct vsnoop_edit* edit,
+                      int partial) {
   return vsnoop::apply_edit(frame, captured, *edit, partial) ? 0 : -1;
 }
 

@@ -139,19 +139,19 @@ struct Custody {
   bool wants_room;    // in the guest's room list
   bool in_owed_list;  // in the engine's list
   bool has_sack_seen;
-  bool recovering;       // re-delivering up to `recover`
-  bool reset_fed;        // the peer's reset is in the ring: the flow is over
-  bool tsval_raised;     // a re-delivery carried given_tsval: older frames must not follow it
-  u8 dup_acks;           // of the guest, at guest_ack
-  u32 newest_tsval;      // newest TSval seen from the peer
-  u32 given_tsval;       // newest TSval a re-delivery carried
-  u32 sack_seen;         // digest of the guest's SACK blocks that last passed
-  u32 held;              // bytes charged for frames
-  u32 frames;            // frames the engine has linked
-  Seq recover;           // rcv_nxt when re-delivery began
-  Seq present_edge;      // right edge in the guest's last segment; may have shrunk
+  bool recovering;    // re-delivering up to `recover`
+  bool reset_fed;     // the peer's reset is in the ring: the flow is over
+  bool tsval_raised;  // a re-delivery carried given_tsval: older frames must not follow it
+  u8 dup_acks;        // of the guest, at guest_ack
+  u32 newest_tsval;   // newest TSval seen from the peer
+  u32 given_tsval;    // newest TSval a re-delivery carried
+  u32 sack_seen;      // digest of the guest's SACK blocks that last passed
+  u32 held;           // bytes charged for frames
+  u32 frames;         // frames the engine has linked
+  Seq recover;        // rcv_nxt when re-delivery began
+  Seq present_edge;   // right edge in the guest's last segment; may have shrunk
   Seq dsack_begin, dsack_end;
-  int32_t deficit;         // of the round robin, bytes
+  int32_t deficit;  // of the round robin, bytes
   u32 feed_next, room_next, owed_next;
   u32 timer_prev, timer_next;  // in its wheel slot
   u64 timer_at;                // microseconds; 0: not running
@@ -159,9 +159,9 @@ struct Custody {
   u64 progress_at;             // last time that guest_ack moved, or the promise began
   vsnoop_held* wait_head;      // first in, first out towards the ring
   vsnoop_held* wait_tail;
-  vsnoop_held* line_head;      // retained frames in order of sequence
-  vsnoop_held* line_tail;      // last one below rcv_nxt; 0: none
-  vsnoop_held* again;          // to be delivered again before anything else
+  vsnoop_held* line_head;  // retained frames in order of sequence
+  vsnoop_held* line_tail;  // last one below rcv_nxt; 0: none
+  vsnoop_held* again;      // to be delivered again before anything else
   Range range[max_ranges];
 };
 

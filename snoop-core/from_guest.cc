@@ -31,8 +31,8 @@ Verdict Engine::from_guest(u16 id, const vsnoop_frame& frame, u64 now) {
       // P8: the guest took the peer's new SYN, or opens anew itself: the old connection is over.
       Verdict v = verdict(scene, VSNOOP_PASS, reason);
       // Whether we know that SYN or not; unless it repeats the SYN-ACK of this very connection.
-      const bool repeated = s.has(ACK) && s.seq + 1 == scene.flow->guest_snd_nxt &&
-                            s.ack == scene.flow->guest_ack;
+      const bool repeated =
+          s.has(ACK) && s.seq + 1 == scene.flow->guest_snd_nxt && s.ack == scene.flow->guest_ack;
       if (!repeated) close_flow(scene.ref, *scene.flow, v.released);
       return v;
     }
@@ -57,8 +57,10 @@ Verdict Engine::from_guest(u16 id, const vsnoop_frame& frame, u64 now) {
   if (after(s.ack, flow.peer_nxt)) {
     // It acknowledges what was never seen: our picture is wrong somewhere.
     flow.state = VSNOOP_FLOW_DRAINING;
-    // It passes unchanged, so the peer is shown its window: no later segment may take that back (I4).
-    flow.right_edge = later(flow.right_edge, s.ack + (static_cast<u32>(s.window) << flow.guest_shift()));
+    // It passes unchanged, so the peer is shown its window: no later segment may take that back
+    // (I4).
+    flow.right_edge =
+        later(flow.right_edge, s.ack + (static_cast<u32>(s.window) << flow.guest_shift()));
     flow.shown_edge = later(flow.shown_edge, flow.right_edge);
     Verdict v = verdict(scene, VSNOOP_PASS, VSNOOP_REASON_guest_ack_unseen);
     hand_back(scene.ref, flow, v.released);
@@ -118,8 +120,7 @@ Verdict Engine::note_guest(Scene& scene) {
   return v;
 }
 
-Verdict Engine::decide_guest(Scene& scene, Seq old_guest_ack, Seq shown_ack,
-                             bool at_snd_nxt) {
+Verdict Engine::decide_guest(Scene& scene, Seq old_guest_ack, Seq shown_ack, bool at_snd_nxt) {
   const Segment& s = scene.segment;
   Flow& flow = *scene.flow;
   Guest& guest = scene.guest;

@@ -120,8 +120,8 @@ Verdict Engine::decide(Scene& scene) {
   if (s.has(RST)) return reset_from_peer(scene);  // P9
 
   const bool fin = s.has(FIN);
-  // Not while the window shown is open: then it is a keep-alive, and only the guest can tell whether
-  // its end of the connection lives.
+  // Not while the window shown is open: then it is a keep-alive, and only the guest can tell
+  // whether its end of the connection lives.
   const bool closure_is_ours = flow.shown_edge != flow.right_edge &&
                                bytes_between(flow.early_ack, flow.shown_edge) < flow.mss;
 
@@ -167,7 +167,7 @@ Verdict Engine::decide_data(Scene& scene) {
   const bool guest_may_lack_it = !hold && after(s.end(), flow.guest_ack);
 
   if (at_or_before(s.end(), flow.early_ack)) {  // P3
-    if (!flow.is(flow_touched))  // I5: so far the guest speaks for itself
+    if (!flow.is(flow_touched))                 // I5: so far the guest speaks for itself
       return forward(scene, VSNOOP_REASON_duplicate_forwarded, true);
     const bool answered = answer_duplicate(scene);
     // note_acceptable() has run, so `news` says whether the guest has yet to see its ACK.
@@ -296,8 +296,8 @@ Verdict Engine::stopped_from_peer(Scene& scene) {
   return verdict(scene, VSNOOP_DROP, VSNOOP_REASON_stopped);
 }
 
-// Whether vsnoop may answer a probe itself: not if it brings the guest news (I6), and not for a guest
-// that shows no life, or a dead one would look alive for as long as the peer asks.
+// Whether vsnoop may answer a probe itself: not if it brings the guest news (I6), and not for a
+// guest that shows no life, or a dead one would look alive for as long as the peer asks.
 bool Engine::answerable(const Scene& scene) const {
   const Segment& s = scene.segment;
   const Flow& flow = *scene.flow;
@@ -322,7 +322,8 @@ bool Engine::answer_duplicate(Scene& scene) {
   custody->answered_at = scene.now;
   custody->dsack_begin = scene.segment.seq;
   custody->dsack_end = scene.segment.end();
-  const bool owed = owe(scene.ref, flow, owed_ack | (flow.is(flow_sack) ? owed_dsack : 0), scene.now);
+  const bool owed =
+      owe(scene.ref, flow, owed_ack | (flow.is(flow_sack) ? owed_dsack : 0), scene.now);
   if (!owed) settle(flow);
   return owed;
 }

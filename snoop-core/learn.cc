@@ -14,6 +14,22 @@ constexpr u16 stopped_life_s = 60;
 constexpr u16 closing_life_s = 120;
 constexpr unsigned link_window = 16;  // places a link template may stand in
 
+// P12: why a connection whose SYN-ACK is `s` stays untracked; `none` if it does not.
+Reason refusal(const Embryo& embryo, const Segment& s) {
+  if ((embryo.flags & embryo_ecn) && (s.has(ECE) || s.has(CWR) || s.accurate_ecn))
+    return VSNOOP_REASON_ecn;
+  return s.odd_option ? VSNOOP_REASON_odd_option : VSNOOP_REASON_none;
+}
+
+// Options that both SYN and SYN-ACK carry.
+u8 agreed(const Embryo& embryo, const Segment& s) {
+  u8 flags = 0;
+  if (s.has_scale) flags |= embryo_scaled;
+  if (s.has_ts()) flags |= embryo_ts;
+  if (s.sack_permitted) flags |= embryo_sack;
+  return flags & embryo.flags;
+}
+
 }  // namespace
 
 Embryo* Engine::embryo_for(const FlowKey& key, u64 now) {
@@ -73,10 +89,10 @@ Reason Engine::learn_from_peer(Scene& scene) {
       embryo->peer_tsval = s.tsval;
       embryo->peer_window = s.window;
       embryo->peer_scale = s.scale;
-      embryo->flags = static_cast<u8>(
-          embryo_peer_opened | (s.has_scale ? embryo_scaled : 0) | (s.has_ts() ? embryo_ts : 0) |
-          (s.sack_permitted ? embryo_sack : 0) |
-          (s.has(ECE) || s.has(CWR) || s.accurate_ecn ? embryo_ecn : 0));
+      embryo->flags =
+          static_cast<u8>(embryo_peer_opened | (s.has_scale ? embryo_scaled : 0) |
+                          (s.has_ts() ? embryo_ts : 0) | (s.sack_permitted ? embryo_sack : 0) |
+                          (s.has(ECE) || s.has(CWR) || s.accurate_ecn ? embryo_ecn : 0));
       return VSNOOP_REASON_syn;
     }
     // SYN-ACK: answers the guest's SYN.
@@ -86,21 +102,17 @@ Reason Engine::learn_from_peer(Scene& scene) {
     if (embryo.flags & embryo_split) return VSNOOP_REASON_simultaneous_open;
     if (embryo.flags & (embryo_peer_opened | embryo_complete)) return VSNOOP_REASON_handshake;
     if (s.ack != embryo.guest_iss + 1) return VSNOOP_REASON_handshake;
-    const bool ecn = (embryo.flags & embryo_ecn) && (s.has(ECE) || s.has(CWR) || s.accurate_ecn);
-    if (ecn || s.odd_option) {
+    const Reason refused = refusal(embryo, s);
+    if (refused != VSNOOP_REASON_none) {
       forget_embryo(ref);
-      return ecn ? VSNOOP_REASON_ecn : VSNOOP_REASON_odd_option;
+      return refused;
     }
     embryo.peer_iss = s.seq;
     embryo.peer_tsval = s.tsval;
     embryo.peer_window = s.window;
     embryo.peer_scale = s.scale;
     embryo.guest_ack = s.seq + 1;
-    u8 agreed = embryo_complete;
-    if ((embryo.flags & embryo_scaled) && s.has_scale) agreed |= embryo_scaled;
-    if ((embryo.flags & embryo_ts) && s.has_ts()) agreed |= embryo_ts;
-    if ((embryo.flags & embryo_sack) && s.sack_permitted) agreed |= embryo_sack;
-    embryo.flags = agreed;
+    embryo.flags = embryo_complete | agreed(embryo, s);
     return VSNOOP_REASON_handshake;
   }
 
@@ -134,8 +146,7 @@ Reason Engine::learn_from_guest(Scene& scene) {
           embryo->guest_iss = s.seq;
         }
         if (embryo->guest_iss == s.seq)
-          return embryo->flags & embryo_split ? VSNOOP_REASON_simultaneous_open
-                                              : VSNOOP_REASON_syn;
+          return embryo->flags & embryo_split ? VSNOOP_REASON_simultaneous_open : VSNOOP_REASON_syn;
       }
       if (s.odd_option) {
         if (!other.is_null()) forget_embryo(other);
@@ -148,10 +159,10 @@ Reason Engine::learn_from_guest(Scene& scene) {
       embryo->guest_window = s.window;
       embryo->guest_scale = s.scale;
       embryo->guest_mss = s.mss;
-      embryo->flags = static_cast<u8>(
-          (s.has_scale ? embryo_scaled : 0) | (s.has_ts() ? embryo_ts : 0) |
-          (s.sack_permitted ? embryo_sack : 0) |
-          (s.has(ECE) || s.has(CWR) || s.accurate_ecn ? embryo_ecn : 0));
+      embryo->flags =
+          static_cast<u8>((s.has_scale ? embryo_scaled : 0) | (s.has_ts() ? embryo_ts : 0) |
+                          (s.sack_permitted ? embryo_sack : 0) |
+                          (s.has(ECE) || s.has(CWR) || s.accurate_ecn ? embryo_ecn : 0));
       note_link(scene, embryo->link, embryo->flow_label);
       return VSNOOP_REASON_syn;
     }
@@ -167,10 +178,10 @@ Reason Engine::learn_from_guest(Scene& scene) {
       return VSNOOP_REASON_handshake;
     // SYN data may have been accepted (TFO without its option) or not; at least the SYN was.
     if (s.ack.raw - embryo.peer_iss.raw - 1 > 0xffff) return VSNOOP_REASON_no_flow;
-    const bool ecn = (embryo.flags & embryo_ecn) && (s.has(ECE) || s.has(CWR) || s.accurate_ecn);
-    if (ecn || s.odd_option) {
+    const Reason refused = refusal(embryo, s);
+    if (refused != VSNOOP_REASON_none) {
       forget_embryo(ref);
-      return ecn ? VSNOOP_REASON_ecn : VSNOOP_REASON_odd_option;
+      return refused;
     }
     embryo.guest_iss = s.seq;
     embryo.guest_ack = s.ack;
@@ -179,11 +190,8 @@ Reason Engine::learn_from_guest(Scene& scene) {
     embryo.guest_scale = s.scale;
     embryo.guest_mss = s.mss;
     note_link(scene, embryo.link, embryo.flow_label);
-    u8 agreed = embryo_peer_opened | embryo_complete | (embryo.flags & embryo_ecn);
-    if ((embryo.flags & embryo_scaled) && s.has_scale) agreed |= embryo_scaled;
-    if ((embryo.flags & embryo_ts) && s.has_ts()) agreed |= embryo_ts;
-    if ((embryo.flags & embryo_sack) && s.sack_permitted) agreed |= embryo_sack;
-    embryo.flags = agreed;
+    embryo.flags = static_cast<u8>(embryo_peer_opened | embryo_complete |
+                                   (embryo.flags & embryo_ecn) | agreed(embryo, s));
     return VSNOOP_REASON_handshake;
   }
 
@@ -268,8 +276,8 @@ bool Engine::idle(const Flow& flow, u64 now) const {
   return silent >= moments(config_.idle_s);
 }
 
-// Nothing times what the ring policy promises or remembers: there are no frames to deliver again. It
-// must not keep a flow for ever all the same.
+// Nothing times what the ring policy promises or remembers: there are no frames to deliver again.
+// It must not keep a flow for ever all the same.
 void Engine::unpin(Ref ref, Flow& flow, Guest& guest, u64 now) {
   Custody* custody = custody_of(flow);
   if (custody && custody->frames) return;

@@ -79,8 +79,8 @@ inline u32 digest_edit(u32 digest, const vsnoop_edit& edit) {
 
 /// What a verdict says, in 32 bits.
 inline u32 digest_verdict(const vsnoop_verdict& v) {
-  u32 digest = digest_word(digest_start, static_cast<u32>(v.action | v.reason << 8 |
-                                                          v.retain << 16 | v.flags << 24));
+  u32 digest = digest_word(
+      digest_start, static_cast<u32>(v.action | v.reason << 8 | v.retain << 16 | v.flags << 24));
   digest = digest_word(digest, v.seq);
   digest = digest_word(digest, v.length);
   digest = digest_word(digest, v.flow.slot);

@@ -21,7 +21,9 @@ constexpr unsigned served_at_once = 32;  // of the flows that wait for room
 constexpr u32 units(u32 memory) { return (memory + memory_unit - 1) / memory_unit; }
 constexpr u32 promise_of(const Flow& flow) { return bytes_between(flow.guest_ack, flow.early_ack); }
 
-u32 memory_for(u32 bytes, u16 cost) { return static_cast<u32>((static_cast<u64>(bytes) * cost) >> 4); }
+u32 memory_for(u32 bytes, u16 cost) {
+  return static_cast<u32>((static_cast<u64>(bytes) * cost) >> 4);
+}
 
 }  // namespace
 
@@ -161,7 +163,8 @@ void Engine::commit(Flow& flow, Custody& custody, Seq begin, Seq end, vsnoop_hel
       range.end = next.end;
       range.tail = next.tail ? next.tail : range.tail;
       range.sacked |= next.sacked;
-      for (unsigned i = at; i + 1 < custody.range_count; ++i) custody.range[i] = custody.range[i + 1];
+      for (unsigned i = at; i + 1 < custody.range_count; ++i)
+        custody.range[i] = custody.range[i + 1];
       --custody.range_count;
     }
   } else if (joins_right) {
@@ -294,9 +297,10 @@ u32 Engine::room(const Flow& flow, const Guest& guest) const {
   return static_cast<u32>(more < 0x7fffffff ? more : 0x7fffffff);
 }
 
-// What must stay reserved when rcv_nxt goes from `from` to `to`. A window beyond base_window is paid
-// for from its first byte, so that the frames that fill it find their own room. If frames cost more
-// than when it was reserved, they get their part of it and the difference comes out of what is free.
+// What must stay reserved when rcv_nxt goes from `from` to `to`. A window beyond base_window is
+// paid for from its first byte, so that the frames that fill it find their own room. If frames cost
+// more than when it was reserved, they get their part of it and the difference comes out of what is
+// free.
 u32 Engine::reservation_after(const Flow& flow, Seq from, Seq to) const {
   if (!flow.reserved || !after(flow.shown_edge, flow.guest_ack + base_window)) return 0;
   const u32 all = bytes_between(from, flow.shown_edge);
@@ -358,7 +362,8 @@ void Engine::grant(Flow& flow, Guest& guest) {
   // Only the new part is priced: what was shown before keeps its price even if frames cost more by
   // now, because there may be no room for the difference (I7).
   if (after(edge, free_edge(flow))) {
-    const u32 more = entry_price(flow) + memory_for(bytes_between(free_edge(flow), edge), flow.cost);
+    const u32 more =
+        entry_price(flow) + memory_for(bytes_between(free_edge(flow), edge), flow.cost);
     charge(guest, more);
     flow.reserved += more;
   }
@@ -444,7 +449,8 @@ void Engine::serve_room(Guest& guest, u64 now) {
 
 // Memory per payload byte: a moving average; no division while frames look alike.
 void Engine::learn_cost(Flow& flow, u32 memory, u32 length) {
-  const int64_t error = static_cast<int64_t>(memory) * 16 - static_cast<int64_t>(flow.cost) * length;
+  const int64_t error =
+      static_cast<int64_t>(memory) * 16 - static_cast<int64_t>(flow.cost) * length;
   if (error > -static_cast<int64_t>(length) && error < static_cast<int64_t>(length)) return;
   const u32 cost = length ? memory * 16 / length : 16;
   const u32 next = (flow.cost * 7u + (cost < 0xffff ? cost : 0xffff)) / 8 + (cost > flow.cost);

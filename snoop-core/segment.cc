@@ -199,8 +199,7 @@ bool checksum_good(const vsnoop_frame& frame, Segment& segment) {
     if (frame.captured < segment.tcp_offset + length) return false;
     const u64 sum = pseudo_header_sum(frame.data, segment, length) +
                     sum_bytes(frame.data + segment.tcp_offset, length);
-    segment.checksum =
-        fold(sum) == 0xffff ? VSNOOP_CHECKSUM_VERIFIED : VSNOOP_CHECKSUM_BAD;
+    segment.checksum = fold(sum) == 0xffff ? VSNOOP_CHECKSUM_VERIFIED : VSNOOP_CHECKSUM_BAD;
   }
   return segment.checksum != VSNOOP_CHECKSUM_BAD;
 }

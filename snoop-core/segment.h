@@ -25,21 +25,21 @@ struct Segment {
   u32 tsecr;
   u16 window;  // as it stands in the header
   u8 flags;
-  u8 version;        // 4 or 6
-  u16 ip_offset;     // from the frame's first byte; everything before it is the link header
-  u16 tcp_offset;    // so is this
-  u16 data_offset;   // and this
-  u16 ts_offset;     // of the timestamp option's TSval; 0: no such option
-  u16 sack_offset;   // of the SACK option's first block; 0: no such option
-  u8 sack_blocks;    // 0 .. 4
-  u8 checksum;       // enum vsnoop_checksum, never UNKNOWN when parse() verified it
-  bool odd_option;   // one outside {EOL, NOP, MSS, WS, SACK-permitted, SACK, TS}
+  u8 version;       // 4 or 6
+  u16 ip_offset;    // from the frame's first byte; everything before it is the link header
+  u16 tcp_offset;   // so is this
+  u16 data_offset;  // and this
+  u16 ts_offset;    // of the timestamp option's TSval; 0: no such option
+  u16 sack_offset;  // of the SACK option's first block; 0: no such option
+  u8 sack_blocks;   // 0 .. 4
+  u8 checksum;      // enum vsnoop_checksum, never UNKNOWN when parse() verified it
+  bool odd_option;  // one outside {EOL, NOP, MSS, WS, SACK-permitted, SACK, TS}
   // on SYN segments
   bool has_scale;
   bool sack_permitted;
   bool accurate_ecn;  // the AE bit (RFC 9768)
-  u8 scale;  // <= 14 (RFC 7323 2.3)
-  u16 mss;   // 536 if not announced (RFC 9293 3.7.1)
+  u8 scale;           // <= 14 (RFC 7323 2.3)
+  u16 mss;            // 536 if not announced (RFC 9293 3.7.1)
 
   bool has(u8 flag) const { return flags & flag; }
   bool has_ts() const { return ts_offset != 0; }

@@ -71,7 +71,7 @@ struct vsnoop_ref {
 
 /* A frame as the host has it: Ethernet header first (802.1Q and QinQ tags inline). */
 struct vsnoop_frame {
-  const uint8_t *data; /* at least all headers up to the TCP options must be readable here */
+  const uint8_t* data; /* at least all headers up to the TCP options must be readable here */
   uint32_t captured;   /* readable bytes */
   uint32_t wire;       /* length on the wire; for a GSO frame that of the whole super-frame */
   uint32_t memory;     /* bytes that keeping it costs (truesize; PUSH: ring slots x 4096) */
@@ -81,8 +81,9 @@ struct vsnoop_frame {
 /* One frame in custody; embedded in the host's own frame object. The engine links it into its
  * lists from taken() until it hands it back (released, consumed() or fed() says so). */
 struct vsnoop_held {
-  struct vsnoop_held *next;      /* waiting for the ring, in order of arrival; or in a list of frames to free */
-  struct vsnoop_held *next_line; /* in custody, in order of sequence */
+  struct vsnoop_held*
+      next; /* waiting for the ring, in order of arrival; or in a list of frames to free */
+  struct vsnoop_held* next_line; /* in custody, in order of sequence */
   uint32_t seq;                  /* first payload byte */
   uint32_t length;               /* payload bytes */
   uint32_t custody;              /* record the frame belongs to */
@@ -123,29 +124,29 @@ struct vsnoop_verdict {
   uint32_t memory;
   struct vsnoop_ref flow;       /* slot 0xffffffff: no flow */
   struct vsnoop_edit edit;      /* EDIT */
-  struct vsnoop_held *released; /* frames the host must free now, linked by next */
+  struct vsnoop_held* released; /* frames the host must free now, linked by next */
 };
 
 /* The next frame to put into a guest's ring. */
 struct vsnoop_feed {
-  struct vsnoop_held *held;
+  struct vsnoop_held* held;
   struct vsnoop_edit edit; /* private header: apply to what enters the ring, not to a shared copy */
   uint32_t skip;           /* payload bytes to cut at the left */
   uint32_t keep;           /* payload bytes that remain after that */
   uint8_t again;           /* 1: a re-delivery */
-  uint8_t discard;         /* 1: the guest confirmed it meanwhile: do not push, fed(), then free it */
-  uint8_t retain;          /* 0: the frame is the host's again once fed() returns */
+  uint8_t discard; /* 1: the guest confirmed it meanwhile: do not push, fed(), then free it */
+  uint8_t retain;  /* 0: the frame is the host's again once fed() returns */
 };
 
 /* A frame written by vsnoop_emit(). */
 struct vsnoop_emission {
-  uint32_t length;   /* bytes written, Ethernet header first; checksums are complete */
+  uint32_t length; /* bytes written, Ethernet header first; checksums are complete */
   uint16_t guest;
-  uint8_t to_guest;  /* 1: towards the guest (a reset), 0: towards the peer */
-  uint8_t reason;    /* enum vsnoop_reason */
+  uint8_t to_guest; /* 1: towards the guest (a reset), 0: towards the peer */
+  uint8_t reason;   /* enum vsnoop_reason */
   struct vsnoop_ref flow;
-  uint32_t ack;      /* what it says, for records and pictures */
-  uint32_t edge;     /* right edge shown */
+  uint32_t ack;  /* what it says, for records and pictures */
+  uint32_t edge; /* right edge shown */
 };
 #define VSNOOP_EMIT_MAX 160 /* bytes; no emitted frame is longer */
 
@@ -168,12 +169,12 @@ struct vsnoop_config {
   uint32_t flows;     /* most flows tracked, 1 .. 2^22; 128 bytes each */
   uint32_t custodies; /* most flows with something outstanding at one time */
   uint32_t guests;    /* most guests, 1 .. 65535 */
-  uint32_t idle_s;    /* a flow silent for so long may be forgotten (if it owes nothing); 1 .. 8000 */
-  uint64_t budget;    /* bytes over all guests; 0: only each guest's own budget bounds */
-  uint64_t seed[2];   /* secret; keys the flow table's hash */
+  uint32_t idle_s;  /* a flow silent for so long may be forgotten (if it owes nothing); 1 .. 8000 */
+  uint64_t budget;  /* bytes over all guests; 0: only each guest's own budget bounds */
+  uint64_t seed[2]; /* secret; keys the flow table's hash */
   /* Decision log: called with each record's bytes as it is made; 0: none. May not call back. */
-  void (*log)(void *context, const uint8_t *bytes, uint32_t length);
-  void *log_context;
+  void (*log)(void* context, const uint8_t* bytes, uint32_t length);
+  void* log_context;
 };
 
 struct vsnoop_guest_stats {
@@ -181,12 +182,12 @@ struct vsnoop_guest_stats {
   uint64_t early_acks;              /* ACKs sent that promised something new */
   uint64_t promised_bytes;
   uint64_t redelivered_frames;
-  uint64_t acks_dropped;  /* guest ACKs that said nothing new (G4) */
-  uint64_t acks_edited;   /* guest segments rebased (G2) */
+  uint64_t acks_dropped;    /* guest ACKs that said nothing new (G4) */
+  uint64_t acks_edited;     /* guest segments rebased (G2) */
   uint64_t latency_samples; /* taken -> guest's ACK, one sample at a time per flow */
   uint64_t latency_us_sum;
-  uint64_t used;     /* bytes held and reserved now */
-  uint64_t held;     /* bytes held now */
+  uint64_t used; /* bytes held and reserved now */
+  uint64_t held; /* bytes held now */
   uint64_t peak_held;
   uint64_t outstanding; /* bytes promised and not confirmed now */
   uint32_t flows_outstanding;
@@ -218,77 +219,82 @@ struct vsnoop_flow_info {
 
 struct vsnoop_engine;
 
-void vsnoop_guest_defaults(struct vsnoop_guest_config *config);
-void vsnoop_defaults(struct vsnoop_config *config);
+void vsnoop_guest_defaults(struct vsnoop_guest_config* config);
+void vsnoop_defaults(struct vsnoop_config* config);
 
 /* Bytes that vsnoop_create() needs; 0 if the configuration is out of range. */
-size_t vsnoop_memory_needed(const struct vsnoop_config *config);
+size_t vsnoop_memory_needed(const struct vsnoop_config* config);
 /* Builds an engine in `memory` (16-byte aligned, owned by the caller, who frees it when done).
  * Returns 0 if memory or configuration do not do. */
-struct vsnoop_engine *vsnoop_create(void *memory, size_t bytes, const struct vsnoop_config *config);
+struct vsnoop_engine* vsnoop_create(void* memory, size_t bytes, const struct vsnoop_config* config);
 
 /* Opens or re-configures guest `id` (< config.guests). Returns 0, or -1 if out of range. */
-int vsnoop_guest_open(struct vsnoop_engine *, uint16_t id, const struct vsnoop_guest_config *, uint64_t now);
+int vsnoop_guest_open(struct vsnoop_engine*, uint16_t id, const struct vsnoop_guest_config*,
+                      uint64_t now);
 
 /* Verdict on a frame that came from the network for guest `id`. */
-struct vsnoop_verdict vsnoop_from_peer(struct vsnoop_engine *, uint16_t id, const struct vsnoop_frame *, uint64_t now);
+struct vsnoop_verdict vsnoop_from_peer(struct vsnoop_engine*, uint16_t id,
+                                       const struct vsnoop_frame*, uint64_t now);
 /* A hint before a batch: fetches into the cache what the verdicts on these frames will need. */
-void vsnoop_prefetch(struct vsnoop_engine *, uint16_t id, int from_peer, const struct vsnoop_frame *frames,
-                     uint32_t count);
+void vsnoop_prefetch(struct vsnoop_engine*, uint16_t id, int from_peer,
+                     const struct vsnoop_frame* frames, uint32_t count);
 /* KEEP or PUSH was carried out. KEEP: `held` becomes the engine's. PUSH: `held` is 0.
- * Returns 1; or 0 if that is no longer possible (the flow is gone, or the room is taken): then a KEEP
- * frame stays the host's, and declined() says what to do with it. A KEEP has to be reported before
- * the next frame of its flow is asked about; a PUSH may be reported later. */
-int vsnoop_taken(struct vsnoop_engine *, const struct vsnoop_verdict *, struct vsnoop_held *held, uint64_t now);
-/* KEEP or PUSH could not be carried out. Returns PASS (it may go to the ring unpromised) or DROP. */
-uint8_t vsnoop_declined(struct vsnoop_engine *, const struct vsnoop_verdict *, uint64_t now);
+ * Returns 1; or 0 if that is no longer possible (the flow is gone, or the room is taken): then a
+ * KEEP frame stays the host's, and declined() says what to do with it. A KEEP has to be reported
+ * before the next frame of its flow is asked about; a PUSH may be reported later. */
+int vsnoop_taken(struct vsnoop_engine*, const struct vsnoop_verdict*, struct vsnoop_held* held,
+                 uint64_t now);
+/* KEEP or PUSH could not be carried out. Returns PASS (it may go to the ring unpromised) or DROP.
+ */
+uint8_t vsnoop_declined(struct vsnoop_engine*, const struct vsnoop_verdict*, uint64_t now);
 
 /* Verdict on a frame that came from guest `id`. */
-struct vsnoop_verdict vsnoop_from_guest(struct vsnoop_engine *, uint16_t id, const struct vsnoop_frame *, uint64_t now);
+struct vsnoop_verdict vsnoop_from_guest(struct vsnoop_engine*, uint16_t id,
+                                        const struct vsnoop_frame*, uint64_t now);
 
 /* The frame that should enter the guest's ring next; 0 if none waits. Changes nothing. */
-int vsnoop_next(struct vsnoop_engine *, uint16_t id, struct vsnoop_feed *, uint64_t now);
+int vsnoop_next(struct vsnoop_engine*, uint16_t id, struct vsnoop_feed*, uint64_t now);
 /* The frame that vsnoop_next() named is in the ring. */
-void vsnoop_fed(struct vsnoop_engine *, uint16_t id, const struct vsnoop_feed *, uint64_t now);
+void vsnoop_fed(struct vsnoop_engine*, uint16_t id, const struct vsnoop_feed*, uint64_t now);
 /* The guest took a retained frame out of the ring. Returns 1 if the host must free the frame. */
-int vsnoop_consumed(struct vsnoop_engine *, struct vsnoop_held *, uint64_t now);
+int vsnoop_consumed(struct vsnoop_engine*, struct vsnoop_held*, uint64_t now);
 /* The guest took frames out of its ring; `memory` bytes of PUSHed frames left it (ring policy). */
-void vsnoop_progress(struct vsnoop_engine *, uint16_t id, uint32_t memory, uint64_t now);
-/* A retained frame that was fed left the ring without reaching the guest (the ring is gone, say): it
- * waits again, before all others. For several frames: the one fed last first. */
-void vsnoop_returned(struct vsnoop_engine *, struct vsnoop_held *, uint64_t now);
+void vsnoop_progress(struct vsnoop_engine*, uint16_t id, uint32_t memory, uint64_t now);
+/* A retained frame that was fed left the ring without reaching the guest (the ring is gone, say):
+ * it waits again, before all others. For several frames: the one fed last first. */
+void vsnoop_returned(struct vsnoop_engine*, struct vsnoop_held*, uint64_t now);
 
 /* Writes the next frame that vsnoop owes to `frame` (VSNOOP_EMIT_MAX bytes). 0 if none. */
-int vsnoop_emit(struct vsnoop_engine *, struct vsnoop_emission *, uint8_t *frame, uint64_t now);
+int vsnoop_emit(struct vsnoop_engine*, struct vsnoop_emission*, uint8_t* frame, uint64_t now);
 
 /* Runs timers; bounded work. Returns frames to free. Call again at once if deadline() <= now. */
-struct vsnoop_held *vsnoop_tick(struct vsnoop_engine *, uint64_t now);
+struct vsnoop_held* vsnoop_tick(struct vsnoop_engine*, uint64_t now);
 /* When tick() is due next; UINT64_MAX: never. */
-uint64_t vsnoop_deadline(const struct vsnoop_engine *);
+uint64_t vsnoop_deadline(const struct vsnoop_engine*);
 
 /* Quiesce: no new promises; outstanding ones drain. on = 0 takes it back. */
-void vsnoop_guest_quiesce(struct vsnoop_engine *, uint16_t id, int on, uint64_t now);
+void vsnoop_guest_quiesce(struct vsnoop_engine*, uint16_t id, int on, uint64_t now);
 /* Fail-stop for every flow of the guest that has a promise outstanding (it cannot come back), and
  * the others are forgotten. Resets are owed afterwards: emit(). Returns frames to free. */
-struct vsnoop_held *vsnoop_guest_stop(struct vsnoop_engine *, uint16_t id, uint64_t now);
+struct vsnoop_held* vsnoop_guest_stop(struct vsnoop_engine*, uint16_t id, uint64_t now);
 
-const struct vsnoop_guest_stats *vsnoop_stats(const struct vsnoop_engine *, uint16_t id);
-uint32_t vsnoop_flows(const struct vsnoop_engine *);
+const struct vsnoop_guest_stats* vsnoop_stats(const struct vsnoop_engine*, uint16_t id);
+uint32_t vsnoop_flows(const struct vsnoop_engine*);
 /* Walks the flows: *cursor starts at 0; returns 0 at the end. */
-int vsnoop_flow_next(const struct vsnoop_engine *, uint32_t *cursor, struct vsnoop_flow_info *);
+int vsnoop_flow_next(const struct vsnoop_engine*, uint32_t* cursor, struct vsnoop_flow_info*);
 /* Looks one flow up. Returns 0 if the reference is stale. */
-int vsnoop_flow(const struct vsnoop_engine *, struct vsnoop_ref, struct vsnoop_flow_info *);
+int vsnoop_flow(const struct vsnoop_engine*, struct vsnoop_ref, struct vsnoop_flow_info*);
 
 /* Applies an edit to a frame's headers in place. `partial`: the TCP checksum is not filled in and
  * stays so. Returns 0, or -1 if the frame does not parse (nothing was changed). */
-int vsnoop_apply_edit(uint8_t *frame, uint32_t captured, const struct vsnoop_edit *, int partial);
+int vsnoop_apply_edit(uint8_t* frame, uint32_t captured, const struct vsnoop_edit*, int partial);
 /* Cuts the payload of a contiguous frame to [skip, skip + keep) for a re-delivery: moves it, mends
  * lengths, sequence number and checksums. Returns the new length, or 0 if it does not parse. */
-uint32_t vsnoop_trim(uint8_t *frame, uint32_t length, uint32_t skip, uint32_t keep, int partial);
+uint32_t vsnoop_trim(uint8_t* frame, uint32_t length, uint32_t skip, uint32_t keep, int partial);
 
-const char *vsnoop_reason_name(uint8_t reason);
-const char *vsnoop_reason_rule(uint8_t reason);
-const char *vsnoop_reason_text(uint8_t reason);
+const char* vsnoop_reason_name(uint8_t reason);
+const char* vsnoop_reason_rule(uint8_t reason);
+const char* vsnoop_reason_text(uint8_t reason);
 
 #ifdef __cplusplus
 }

@@ -208,7 +208,8 @@ void BM_AckBuild(benchmark::State& state) { run(state, ack_build, false); }
 void BM_GuestAck(benchmark::State& state) { run(state, guest_ack, false); }
 
 // Each flow of the largest world is met once in so many batches.
-#define SIZES ->Arg(1 << 10)->Arg(1 << 16)->Arg(1 << 20)->Iterations((1 << 20) / batch)->UseManualTime()
+#define SIZES \
+  ->Arg(1 << 10)->Arg(1 << 16)->Arg(1 << 20)->Iterations((1 << 20) / batch)->UseManualTime()
 BENCHMARK(BM_Whole)->Name("Core/whole_path") SIZES;
 BENCHMARK(BM_WholeBatched)->Name("Core/whole_path_batched") SIZES;
 BENCHMARK(BM_Decide)->Name("Core/parse_lookup_decide_commit") SIZES;

@@ -5,32 +5,17 @@
 import socket
 
 import harness
-from harness import check, wait_for
-
-
-def iptables(bed, action, *rule):
-    command = bed.run(bed.guest, harness.need("iptables", "iptables"), "-w", action, "INPUT", *rule)
-    status = command.wait(10)
-    if status != 0 and action == "-A":
-        raise harness.Skip(f"iptables does not work here: {command.output().strip()}")
-    check(status == 0, f"iptables {action}: {command.output()}")
-
-
-def dropped(bed):
-    """Packets that the first rule of INPUT has taken."""
-    said = bed.run(bed.guest, "iptables", "-w", "-nvxL", "INPUT").succeed(10)
-    return int(said.splitlines()[2].split()[0])
+from harness import DATA, check, wait_for
 
 
 def firewall_for_a_while(bed):
     live = bed.live(*harness.CONTENDED, "--rate", "300M")
     one = harness.Transfer(*bed.connect(bed.listener()))
     one.wait_for_more()
-    rule = "-p", "tcp", "--dport", "7000", "-m", "length", "--length", "100:65535", "-j", "DROP"
-    iptables(bed, "-A", *rule)
+    bed.firewall("-A", *DATA, "-j", "DROP")
     # Several: data comes again and again while the firewall stands.
-    wait_for(lambda: dropped(bed) >= 4, "the firewall drops promised data")
-    iptables(bed, "-D", *rule)
+    wait_for(lambda: bed.firewall_dropped() >= 4, "the firewall drops promised data")
+    bed.firewall("-D", *DATA, "-j", "DROP")
     one.wait_for_more()
     one.check_exact()
     counters = live.stop()
@@ -41,10 +26,10 @@ def firewall_for_a_while(bed):
 def firewall_that_drops_some(bed):
     bed.single_frames()
     live = bed.live(*harness.CONTENDED)
-    iptables(bed, "-A", "-p", "tcp", "--dport", "7000", "-m", "length", "--length", "100:65535",
-             "-m", "statistic", "--mode", "random", "--probability", "0.02", "-j", "DROP")
+    bed.firewall("-A", *DATA, "-m", "statistic", "--mode", "random", "--probability", "0.02",
+                 "-j", "DROP")
     harness.transfer(bed, 3_000_000)
-    check(dropped(bed) > 5, "the firewall dropped next to nothing")
+    check(bed.firewall_dropped() > 5, "the firewall dropped next to nothing")
     counters = live.stop()
     counters.check_offloaded(early_acks=10)
     check(counters.engine("redelivered_frames") > 5, f"no re-delivery:\n{counters.dump()}")

@@ -30,6 +30,8 @@ READY = "vsnoop live: ready"
 # A guest that shares its CPU with two others: gone for 60 of every 90 ms.
 CONTENDED = ("--policy", "hold", "--vcpus", "3", "--slice", "30ms")
 PEER, GUEST = netns.PEER_ADDRESS, netns.GUEST_ADDRESS
+# What iptables calls a segment with data, more or less.
+DATA = ("-p", "tcp", "-m", "length", "--length", "100:65535")
 
 
 class Failure(Exception):
@@ -187,15 +189,16 @@ class Bed(netns.Testbed):
     def __init__(self, vsnoop, load):
         super().__init__()
         self.vsnoop, self.load = vsnoop, load
-        self._stack = contextlib.ExitStack()
 
     def __enter__(self):
-        self._stack.callback(self.delete)
-        # World-readable: some servers give up root's rights.
-        self.directory = pathlib.Path(self._stack.enter_context(
-            tempfile.TemporaryDirectory(prefix=f"vsnoop-live-{os.getpid()}-")))
-        self.directory.chmod(0o755)
-        self.create()
+        with contextlib.ExitStack() as stack:  # undoes a creation that fails half-way
+            stack.callback(self.delete)
+            # World-readable: some servers give up root's rights.
+            self.directory = pathlib.Path(stack.enter_context(
+                tempfile.TemporaryDirectory(prefix=f"vsnoop-live-{os.getpid()}-")))
+            self.directory.chmod(0o755)
+            self.create()
+            self._stack = stack.pop_all()
         return self
 
     def __exit__(self, *_):
@@ -249,6 +252,19 @@ class Bed(netns.Testbed):
                                      (self.driver_domain, self.GUEST_INTERFACE)):
             self.run(namespace, ethtool, "-K", interface, "tso", "off", "gso", "off",
                      "gro", "off").succeed(10)
+
+    def firewall(self, action, *rule):
+        """Adds (-A) or deletes (-D) a rule of the guest's INPUT."""
+        command = self.run(self.guest, need("iptables", "iptables"), "-w", action, "INPUT", *rule)
+        if command.wait(10) != 0:
+            if action == "-A":
+                raise Skip(f"iptables does not work here: {command.output().strip()}")
+            raise Failure(f"iptables {action}: {command.output()}")
+
+    def firewall_dropped(self):
+        """Packets that its first rule has taken."""
+        said = self.run(self.guest, "iptables", "-w", "-nvxL", "INPUT").succeed(10)
+        return int(said.splitlines()[2].split()[0])
 
     def enable_ipv6(self, addresses):
         """Gives addresses to interfaces: {(namespace, interface): (own MAC, address)}."""

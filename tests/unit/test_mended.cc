@@ -22,7 +22,8 @@ Options port(uint16_t n) {
 
 }  // namespace
 
-TEST_CASE("I2b: a connection at rest gives its reservation back and keeps the window it has shown") {
+TEST_CASE(
+    "I2b: a connection at rest gives its reservation back and keeps the window it has shown") {
   World world(with_budget(1 << 20));
   Established idle(world, port(40001));
   idle.guest(ack(1).window(65535));

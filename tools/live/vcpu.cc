@@ -60,8 +60,7 @@ bool Vcpu::advance(uint64_t now, bool work) {
 
 uint64_t Vcpu::next_event() const {
   if (config_.vcpus <= 1 || state_ == State::kAsleep) return UINT64_MAX;
-  if (state_ == State::kRunning && idle_)
-    return std::min(change_, last_work_ + config_.linger);
+  if (state_ == State::kRunning && idle_) return std::min(change_, last_work_ + config_.linger);
   return change_;
 }
 

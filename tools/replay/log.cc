@@ -31,10 +31,9 @@ struct Mismatch : LogFault {
 };
 
 const char* name_of(u8 type) {
-  static const char* const names[] = {"?",        "config",   "open",     "peer",
-                                      "guest",    "taken",    "declined", "next",
-                                      "fed",      "consumed", "progress", "returned",
-                                      "emit",     "tick",     "quiesce",  "stop"};
+  static const char* const names[] = {
+      "?",   "config",   "open",     "peer",     "guest", "taken", "declined", "next",
+      "fed", "consumed", "progress", "returned", "emit",  "tick",  "quiesce",  "stop"};
   return type < std::size(names) ? names[type] : "?";
 }
 
@@ -85,7 +84,8 @@ class LogReplay {
   void create(Body& body);
   void frame(u8 type, Body& body);
   void same(u32 expected, u32 now, const char* what) const {
-    if (expected != now) throw Mismatch(fmt::format("{} differs: {:08x} in the log, {:08x} now", what, expected, now));
+    if (expected != now)
+      throw Mismatch(fmt::format("{} differs: {:08x} in the log, {:08x} now", what, expected, now));
   }
   vsnoop_held* held(u64 token) {
     const auto found = held_.find(token);
@@ -120,7 +120,8 @@ void LogReplay::create(Body& body) {
   if (body.get<u32>() != log_magic) throw LogFault("is no decision log of vsnoop");
   const u32 version = body.get<u32>();
   if (version != log_version)
-    throw LogFault(fmt::format("has version {}, this program reads version {}", version, log_version));
+    throw LogFault(
+        fmt::format("has version {}, this program reads version {}", version, log_version));
   vsnoop_config config = {};
   config.flows = body.get<u32>();
   config.custodies = body.get<u32>();
@@ -152,8 +153,8 @@ void LogReplay::frame(u8 type, Body& body) {
   ++verdicts;
   const u32 mine = digest_verdict(verdict);
   if (digest != mine)
-    throw Mismatch(fmt::format("the verdict differs: {:08x} in the log, {:08x} now ({})", digest, mine,
-                               vsnoop_reason_name(verdict.reason)));
+    throw Mismatch(fmt::format("the verdict differs: {:08x} in the log, {:08x} now ({})", digest,
+                               mine, vsnoop_reason_name(verdict.reason)));
   free_frames(verdict.released);
 }
 
@@ -165,9 +166,11 @@ void LogReplay::record(u8 type, Body body) {
   switch (type) {
     case log_open: {
       const u16 id = body.get<u16>();
-      if (body.rest() != sizeof(vsnoop_guest_config)) throw LogFault("was written by another version");
+      if (body.rest() != sizeof(vsnoop_guest_config))
+        throw LogFault("was written by another version");
       const auto config = body.get<vsnoop_guest_config>();
-      if (vsnoop_guest_open(engine(), id, &config, now) != 0) throw LogFault("opens a guest out of range");
+      if (vsnoop_guest_open(engine(), id, &config, now) != 0)
+        throw LogFault("opens a guest out of range");
       break;
     }
     case log_taken: {
@@ -280,21 +283,23 @@ int replay_log(const std::string& path) {
     const size_t length = head[2] | head[3] << 8;
     bytes.resize(length);
     if (file.gcount() < static_cast<std::streamsize>(sizeof head) ||
-        (length && !file.read(reinterpret_cast<char*>(bytes.data()), static_cast<std::streamsize>(length)))) {
-      fmt::print(stderr, "vsnoop: {}: cut short at offset {}; replayed up to there\n", path, offset);
+        (length &&
+         !file.read(reinterpret_cast<char*>(bytes.data()), static_cast<std::streamsize>(length)))) {
+      fmt::print(stderr, "vsnoop: {}: cut short at offset {}; replayed up to there\n", path,
+                 offset);
       status = status_unreadable;
       break;
     }
     try {
       replay.record(head[0], Body(bytes.data(), bytes.size()));
     } catch (const Mismatch& mismatch) {
-      fmt::print(stderr, "vsnoop: {}: record {} ({}) at offset {}: {}\n", path, records, name_of(head[0]),
-                 offset, mismatch.what());
+      fmt::print(stderr, "vsnoop: {}: record {} ({}) at offset {}: {}\n", path, records,
+                 name_of(head[0]), offset, mismatch.what());
       status = status_violation;
       break;
     } catch (const LogFault& fault) {
-      fmt::print(stderr, "vsnoop: {}: record {} ({}) at offset {} {}\n", path, records, name_of(head[0]),
-                 offset, fault.what());
+      fmt::print(stderr, "vsnoop: {}: record {} ({}) at offset {} {}\n", path, records,
+                 name_of(head[0]), offset, fault.what());
       status = status_unreadable;
       break;
     }
@@ -305,8 +310,8 @@ int replay_log(const std::string& path) {
     fmt::print(stderr, "vsnoop: {}: is empty\n", path);
     status = status_unreadable;
   }
-  fmt::print("{}: {} records, {} verdicts and {} frames of vsnoop's own reproduced{}\n", path, records,
-             replay.verdicts, replay.emissions,
+  fmt::print("{}: {} records, {} verdicts and {} frames of vsnoop's own reproduced{}\n", path,
+             records, replay.verdicts, replay.emissions,
              status == status_fine ? ", all identical" : " before the log or the engine failed");
   return status;
 }
