@@ -7,7 +7,7 @@ set -euo pipefail
 declare -A packages=(
   [build]="g++ cmake ninja-build pkg-config libpcap-dev libfmt-dev libcli11-dev nlohmann-json3-dev"
   [test]="catch2 clang-14 tshark iproute2 iptables ethtool iperf3 nginx-light curl postgresql
-          postgresql-contrib python3 gnuplot-nox"
+          postgresql-contrib python3 python3-rich gnuplot-nox"
   [run]="iproute2 ethtool gnuplot-nox python3 python3-rich"
   [bench]="libbenchmark-dev"
   [lint]="clang-format clang-tidy shellcheck"

@@ -42,7 +42,7 @@ def ip(*arguments):
     """Runs one ip command; its complaint becomes the Error."""
     command = ["ip", *arguments]
     try:
-        result = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+        result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     except FileNotFoundError:
         raise Error("there is no 'ip' command: install the package iproute2") from None
     except subprocess.TimeoutExpired:

@@ -945,10 +945,10 @@ TEST_CASE("Bridge: every buffer is given back once, over many frames") {
         rig.settle();
         rig.from_guest(vsnoop_test::ack(1 + (first - 1) * 1000));  // the round before
       }
-      rig.at(time + 60 * ms);
+      rig.run_until(time + 60 * ms);
       rig.from_guest(vsnoop_test::ack(1 + 1000 * 1000));
       rig.settle();
-      rig.at(time + 120 * ms);
+      rig.run_until(time + 120 * ms);
       CHECK(rig.guest.out.size() >= rig.segments_sent());
       CHECK(rig.bridge.outstanding() == 0);
       CHECK(rig.bridge.ring_used() == 0);
