@@ -104,7 +104,7 @@ TEST_CASE("P1: taken for a flow that is gone meanwhile is refused", "[P1]") {
   CHECK_THAT(c.emitted(), Nothing());
 }
 
-TEST_CASE("P1: one early ACK a frame; a super-frame is one", "[P1]") {
+TEST_CASE("P1: one early ACK a frame, a super-frame is one", "[P1]") {
   Established c;
   c.peer(data(1, 43800));
   CHECK_THAT(c.emitted(), OneAck(43801));

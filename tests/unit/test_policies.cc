@@ -62,7 +62,7 @@ TEST_CASE("Ring: grant copy fails (trap): what did not get into the ring is not 
   CHECK_THAT(c.emitted(), OneAck(1001));
 }
 
-TEST_CASE("Ring: the ring is the budget; progress gives room back") {
+TEST_CASE("Ring: the ring is the budget, progress gives room back") {
   Setup setup = with_policy(VSNOOP_POLICY_RING);
   setup.guest.budget = 4 * 4096;
   Established c(setup);
@@ -150,7 +150,7 @@ TEST_CASE("Auto: a guest that answers quickly is not, and nobody is before the f
   CHECK_THAT(c.peer(data(101, 100)), Passed(VSNOOP_REASON_guest_quick));
 }
 
-TEST_CASE("Auto: one slow answer engages at once; many quick ones disengage") {
+TEST_CASE("Auto: one slow answer engages at once, many quick ones disengage") {
   Established c(with_auto());
   uint32_t at = 1;
   for (int i = 0; i < 5; ++i, at += 100) exchange(c, at, 0);

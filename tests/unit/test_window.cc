@@ -72,7 +72,7 @@ TEST_CASE("I2b: what is shown beyond the first 64 KB is reserved, in real memory
   CHECK(f.reserved > 5 * (f.shown_edge - 4001));
 }
 
-TEST_CASE("I2b: a frame that comes turns its reservation into a charge; an ACK gives it back") {
+TEST_CASE("I2b: a frame that comes turns its reservation into a charge, an ACK gives it back") {
   Established c(with_budget(1 << 20));
   c.guest(ack(1).window(2000));
   const uint32_t reserved = c.flow().reserved;
