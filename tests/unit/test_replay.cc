@@ -42,15 +42,30 @@ class TemporaryDirectory {
   fs::path path_;
 };
 
+// Catches what goes to std::cout as long as it lives, even if that ends with an exception.
+class Captured {
+ public:
+  Captured() : before_(std::cout.rdbuf(text_.rdbuf())) {}
+  ~Captured() { std::cout.rdbuf(before_); }
+  Captured(const Captured&) = delete;
+  Captured& operator=(const Captured&) = delete;
+  std::string text() const { return text_.str(); }
+
+ private:
+  std::ostringstream text_;
+  std::streambuf* before_;
+};
+
 // The JSON report of a run, and its exit status. Messages on standard error are let be.
 nlohmann::json replay(Options options, int expected_status = 0) {
   const TemporaryDirectory directory;
   options.json = directory / "report.json";
-  std::ostringstream text;
-  std::streambuf* before = std::cout.rdbuf(text.rdbuf());
-  const int status = run_replay(options);
-  std::cout.rdbuf(before);
-  INFO(text.str());
+  const auto [status, text] = [&options] {
+    const Captured output;
+    const int result = run_replay(options);
+    return std::pair(result, output.text());
+  }();
+  INFO(text);
   CHECK(status == expected_status);
   std::ifstream file(options.json);
   return nlohmann::json::parse(file);
@@ -475,12 +490,9 @@ TEST_CASE("replay: damaged files are named with their offset, the rest is report
       options.paths = {path};
       options.json = directory / "report.json";
       options.early_sack = round % 2;
-      std::ostringstream text;
-      std::streambuf* before = std::cout.rdbuf(text.rdbuf());
-      const int status = run_replay(options);
-      std::cout.rdbuf(before);
-      INFO(round << ": " << text.str());
-      CHECK(status != status_violation);
+      INFO("round " << round);
+      const Captured output;
+      CHECK(run_replay(options) != status_violation);
     }
   }
 }
