@@ -476,7 +476,9 @@ uint64_t Bridge::outstanding() const {
 uint64_t Bridge::finish(uint64_t now) {
   peer_retry_ = guest_retry_ = 0;
   deliver(now, true);
-  read_guest(now);
+  // Its answers to all of that may confirm promises; a batch may not hold them all.
+  for (int i = 0; i < kBatch && read_guest(now); ++i) {
+  }
   const uint64_t broken = outstanding();
   if (engine_) pool_.give_list(vsnoop_guest_stop(engine_, kGuest, us(now)));
   emit(now);
