@@ -18,6 +18,11 @@ constexpr unsigned latency_shift = 6;
 constexpr u16 reclaim_after = 3;  // moments of rest: more than 260 ms, a retransmission timeout
 constexpr unsigned served_at_once = 32;  // of the flows that wait for room
 
+// Longer without traffic than a retransmission timeout.
+constexpr bool at_rest(const Flow& flow, u64 now) {
+  return static_cast<u16>(moment(now) - flow.last_seen) >= reclaim_after;
+}
+
 constexpr u32 units(u32 memory) { return (memory + memory_unit - 1) / memory_unit; }
 constexpr u32 promise_of(const Flow& flow) { return bytes_between(flow.guest_ack, flow.early_ack); }
 
@@ -384,7 +389,7 @@ void Engine::settle_reservation(Flow& flow, Guest& guest, Seq from) {
 // budget: what does not fit is not promised, and it recovers as from any full queue.
 void Engine::reclaim_window(Flow& flow, Guest& guest, u64 now) {
   if (!flow.reserved || flow.early_ack != flow.guest_ack) return;
-  if (static_cast<u16>(moment(now) - flow.last_seen) < reclaim_after) return;
+  if (!at_rest(flow, now)) return;
   refund(guest, flow.reserved);
   flow.reserved = 0;
   serve_room(guest, now);
@@ -426,7 +431,10 @@ void Engine::serve_room(Guest& guest, u64 now) {
     const u32 next = custody.room_next;
     const Ref ref = custody.flow;
     Flow* flow = table_.get(ref);
-    const bool over = !flow || flow->state == VSNOOP_FLOW_STOPPED;
+    // A connection at rest whose peer may send needs no more room now; it asks again when it moves.
+    const bool over = !flow || flow->state == VSNOOP_FLOW_STOPPED ||
+                      (at_rest(*flow, now) &&
+                       bytes_between(flow->early_ack, flow->shown_edge) >= 2u * flow->mss);
     const bool update = !over && worth_an_update(*flow, grantable(*flow, guest)) &&
                         owe(ref, *flow, owed_ack | owed_update, now);
     // Reserved here, not when the frame is written: the next in the queue must not be promised
