@@ -68,7 +68,10 @@ def plan(options):
         io += [dataclasses.replace(s, linger_us=LINGER_CONTROL_US) for s in control]
     # With a guest that sleeps nearly all the time is spent waiting, unless data is held for it.
     stages.append((1, [s for s in io if s.policy == "hold"]))
-    stages.append((options.lanes, [s for s in io if s.policy != "hold"]))
+    # The largest size takes as long as all others: on its own it may run beside them.
+    parts = (tuple(options.sizes[-1:]), tuple(options.sizes[:-1]))
+    stages.append((options.lanes, [dataclasses.replace(s, sizes=part) for part in parts if part
+                                   for s in io if s.policy != "hold"]))
     return stages
 
 
@@ -116,7 +119,8 @@ async def run_all(options, console, results):
     """Measures everything that is planned; `results` grows as settings are finished."""
     stages = plan(options)
     total = sum(expected_ms(setting, size) * options.repeat
-                for _, settings in stages for setting in settings for size in options.sizes)
+                for _, settings in stages for setting in settings
+                for size in setting.sizes or options.sizes)
     testbeds = [netns.Testbed(n)
                 for n in range(max(min(lanes, len(settings)) for lanes, settings in stages))]
     with Progress(TextColumn("{task.description}"), BarColumn(),
@@ -180,7 +184,7 @@ def parse_options():
     parser.add_argument("--linger", type=lambda text: _ms(text) * 1000, default=0.0,
                         dest="linger_us", help="idle time before an io guest yields (default: 0us)")
     parser.add_argument("--rate", default="1G", help="bits per second of the peer's link")
-    parser.add_argument("--lanes", type=positive, default=6,
+    parser.add_argument("--lanes", type=positive, default=8,
                         help="io guests without offload measured at the same time")
     parser.add_argument("--timeout", type=positive, default=285,
                         help="seconds after which the measurement is given up")

@@ -31,6 +31,7 @@ class Setting:
     connection: str
     linger_us: float = 0
     receive_buffer: str = "large"  # of netns.RECEIVE_BUFFERS
+    sizes: tuple = ()  # empty: all that are measured
     repeat: int = 1  # 2: measured again, to show how far two equal measurements lie apart
 
     def name(self):
@@ -143,12 +144,13 @@ async def measure(options, testbed, setting, on_transfer):
     """All transfers of one setting."""
     period_ms = setting.vcpus * setting.slice_ms if setting.vcpus > 1 else 10
     result = Result(setting)
+    sizes = setting.sizes or options.sizes
     testbed.set_receive_buffer(setting.receive_buffer)
     async with Live(options, testbed, setting) as live:
         # Phases count from the start of the guest's first slice, so that all policies meet the same.
         command = child_command(
             options.load, "--peer-netns", testbed.peer, "--guest-netns", testbed.guest,
-            "--address", netns.GUEST_ADDRESS, "--sizes", ",".join(map(str, options.sizes)),
+            "--address", netns.GUEST_ADDRESS, "--sizes", ",".join(map(str, sizes)),
             "--connection", setting.connection, "--repeat", options.repeat,
             "--phase", f"{round(period_ms * 1e6)}ns", "--epoch", live.ready_ns,
             "--seed", options.seed,
@@ -177,7 +179,7 @@ async def measure(options, testbed, setting, on_transfer):
                 elif event["event"] == "end":
                     result.other_lost_bytes += event["stray_bytes"]
             status = await load.wait()
-            if status not in (0, 1) or len(result.transfers) != len(options.sizes) * options.repeat:
+            if status not in (0, 1) or len(result.transfers) != len(sizes) * options.repeat:
                 said = (await complaints).decode(errors="replace").strip()
                 raise Failure(f"vsnoop-load ({setting.name()}) ended with status {status}"
                               f"{': ' + said if said else ''}")

@@ -26,7 +26,7 @@ def cells_of(results, sizes):
     cells = []
     for result in results:
         setting = result.setting
-        for index, size in enumerate(sizes):
+        for index, size in enumerate(setting.sizes or sizes):
             transfers = [t for t in result.transfers if t["size"] == size]
             lost = sum(t["lost_bytes"] for t in transfers)
             lost += result.other_lost_bytes if index == 0 else 0

@@ -431,9 +431,10 @@ void Engine::serve_room(Guest& guest, u64 now) {
     const u32 next = custody.room_next;
     const Ref ref = custody.flow;
     Flow* flow = table_.get(ref);
-    // A connection at rest whose peer may send needs no more room now; it asks again when it moves.
+    // A connection that pauses with nothing outstanding, and whose peer may send, needs no more room
+    // now; it asks again when it moves.
     const bool over = !flow || flow->state == VSNOOP_FLOW_STOPPED ||
-                      (at_rest(*flow, now) &&
+                      (flow->last_seen != moment(now) && flow->rcv_nxt == flow->guest_ack &&
                        bytes_between(flow->early_ack, flow->shown_edge) >= 2u * flow->mss);
     const bool update = !over && worth_an_update(*flow, grantable(*flow, guest)) &&
                         owe(ref, *flow, owed_ack | owed_update, now);
