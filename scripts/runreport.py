@@ -118,7 +118,10 @@ def print_tables(console, cells):
             for size in sorted({c["size_bytes"] for c in members}):
                 row = [name, format_size(size)]
                 for policy, repeat in columns:
-                    cell = by_key[(size, clock, policy, repeat)]
+                    cell = by_key.get((size, clock, policy, repeat))
+                    if not cell:  # the measurement was given up before
+                        row.append("")
+                        continue
                     text = format_ms(cell["median_ms"])
                     if (policy, repeat) != ("off", 1):
                         gain = f"{format_gain(cell['gain_vs_off']):>5}"
