@@ -2,9 +2,6 @@
 //
 // The rules that were mended after their first version (the table at the end of docs/ack-rules.md),
 // as far as no other file has them.
-#include <memory>
-#include <vector>
-
 #include "tests/unit/harness.h"
 
 using namespace vsnoop_test;
@@ -51,24 +48,6 @@ TEST_CASE("I2b: what a connection at rest gave back opens the window of one that
     busy.guest(ack(at + 1000).window(65535));
   }
   CHECK(busy.flow().shown_edge - busy.flow().rcv_nxt > 2 * (before - 1));
-}
-
-TEST_CASE("I2b: connections at rest do not queue for room, the one that moves gets it") {
-  World world(with_budget(1 << 20));
-  std::vector<std::unique_ptr<Established>> resting;
-  for (uint16_t n = 0; n < 10; ++n) {
-    resting.push_back(std::make_unique<Established>(world, port(static_cast<uint16_t>(41000 + n))));
-    resting.back()->guest(ack(1).window(65535));
-  }
-  world.advance(1000);
-  Established busy(world, port(40002));
-  busy.guest(ack(1).window(65535));
-  for (uint32_t at = 1; at < 20001; at += 1000) {
-    busy.peer(data(at, 1000));
-    busy.guest(ack(at + 1000).window(65535));
-    world.advance(60);
-  }
-  CHECK(busy.flow().shown_edge - busy.flow().rcv_nxt > 400000);
 }
 
 TEST_CASE("I2b: a window that was given back is paid for again when data comes") {
