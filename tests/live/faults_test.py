@@ -23,7 +23,8 @@ def with_faults(bed, *faults, options=(), log=False):
     live = bed.live(*arguments)
     harness.transfer(bed, SIZE)
     counters = live.stop()
-    counters.check_offloaded(early_acks=10, promised=SIZE // 2)
+    # How much is promised between two holes is a matter of timing; that it goes on is not.
+    counters.check_offloaded(early_acks=10, promised=SIZE // 10)
     wanted = {"loss": "lost", "reorder": "held", "dup": "repeated", "corrupt": "corrupted"}
     for name, counted in wanted.items():
         if any(f"{name}=" in fault for fault in faults):
