@@ -191,6 +191,8 @@ void vsnoop_returned(struct vsnoop_engine* v, struct vsnoop_held* held, uint64_t
     LogRecord(vsnoop::log_returned).put(now).put(token(engine, held)).write(engine.config());
 }
 
+int vsnoop_owes(const struct vsnoop_engine* v) { return engine_of(v).owes(); }
+
 int vsnoop_emit(struct vsnoop_engine* v, struct vsnoop_emission* emission, uint8_t* frame,
                 uint64_t) {
   Engine& engine = engine_of(v);

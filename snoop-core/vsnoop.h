@@ -264,6 +264,8 @@ void vsnoop_progress(struct vsnoop_engine*, uint16_t id, uint32_t memory, uint64
  * it waits again, before all others. For several frames: the one fed last first. */
 void vsnoop_returned(struct vsnoop_engine*, struct vsnoop_held*, uint64_t now);
 
+/* 1 if vsnoop_emit() may have something to write. */
+int vsnoop_owes(const struct vsnoop_engine*);
 /* Writes the next frame that vsnoop owes to `frame` (VSNOOP_EMIT_MAX bytes). 0 if none. */
 int vsnoop_emit(struct vsnoop_engine*, struct vsnoop_emission*, uint8_t* frame, uint64_t now);
 
