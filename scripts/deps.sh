@@ -5,11 +5,16 @@
 set -euo pipefail
 
 declare -A packages=(
-  [build]="g++ cmake ninja-build pkg-config libpcap-dev libfmt-dev libcli11-dev nlohmann-json3-dev"
+  [build]="g++ cmake ninja-build pkg-config libpcap-dev libxen-dev libfmt-dev libcli11-dev
+          nlohmann-json3-dev"
   [test]="catch2 clang-14 tshark iproute2 iptables ethtool iperf3 nginx-light curl postgresql
           postgresql-contrib python3 python3-rich gnuplot-nox"
   [run]="iproute2 ethtool gnuplot-nox python3 python3-rich"
   [bench]="libbenchmark-dev"
+  [xen]="qemu-system-x86 libxen-dev busybox-static cpio kmod make gcc-12 bc xz-utils zstd
+         python3 python3-rich gnuplot-nox"
+  [sim]="libns3-dev python3"
+  [campaign]="snakemake python3-pandas python3-matplotlib chromium"
   [lint]="clang-format clang-tidy shellcheck"
 )
 # Daemons among them: the tests start their own, the machine's init must not.

@@ -13,5 +13,6 @@ namespace vsnoop {
 
 void add_live_command(CLI::App& app);
 void add_replay_command(CLI::App& app);
+void add_xen_command(CLI::App& app);
 
 }  // namespace vsnoop

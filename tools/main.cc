@@ -19,6 +19,7 @@ int main(int argc, char** argv) {
   app.require_subcommand(1);
   vsnoop::add_live_command(app);
   vsnoop::add_replay_command(app);
+  vsnoop::add_xen_command(app);
   try {
     app.parse(argc, argv);
   } catch (const CLI::RuntimeError& error) {

@@ -44,8 +44,11 @@
  * take the guest for stalled and switch the carrier off.
  */
 #define PARK_AFTER (2 * HZ)
+/* Slots of a frame that hold no data: GSO, hash. */
+#define EXTRA_SLOTS 2
 /* While frames are in the ring: how often to look whether they were picked up. */
 #define RING_INTERVAL max(HZ / 50, 1)
+#define TIMER_MOST_US 10000000
 #define DRAIN_INTERVAL max(HZ / 50, 1)
 
 #define FLOWS 4096
@@ -226,10 +229,12 @@ static struct xenvif_queue *queue_for(struct xenvif_vsnoop *vs, const struct sk_
 	return &vs->vif->queues[skb_get_queue_mapping(skb) % vs->vif->num_queues];
 }
 
-/* The ring has not moved for a while and has no room. */
-static bool parked(const struct xenvif_queue *queue)
+/* The ring has not moved for a while and has no room for @skb. */
+static bool parked(const struct xenvif_queue *queue, const struct sk_buff *skb)
 {
-	return READ_ONCE(queue->rx.sring->req_prod) == READ_ONCE(queue->rx.req_cons) &&
+	const RING_IDX free = READ_ONCE(queue->rx.sring->req_prod) - READ_ONCE(queue->rx.req_cons);
+
+	return free < DIV_ROUND_UP(skb->len, XEN_PAGE_SIZE) + EXTRA_SLOTS &&
 	       time_after(jiffies, READ_ONCE(queue->last_rx_time) + PARK_AFTER);
 }
 
@@ -290,7 +295,7 @@ static struct vsnoop_held *feed(struct xenvif_vsnoop *vs, u64 now)
 			released = feed.held;
 			continue;
 		}
-		if (vq->queued_bytes >= FEED_BYTES || parked(queue) ||
+		if (vq->queued_bytes >= FEED_BYTES || parked(queue, whole) ||
 		    READ_ONCE(queue->rx_queue_len) >= queue->rx_queue_max)
 			break;
 		skb = prepare(&feed);
@@ -399,18 +404,18 @@ static struct vsnoop_held *reap_all(struct xenvif_vsnoop *vs, u64 now)
 static void arm_timer(struct xenvif_vsnoop *vs, u64 now)
 {
 	const u64 due = vsnoop_deadline(vs->engine);
-	unsigned long at = jiffies + MAX_JIFFY_OFFSET;
+	unsigned long wait = MAX_JIFFY_OFFSET;
 	unsigned int i;
 
 	if (due != U64_MAX)
-		at = jiffies + 1 + usecs_to_jiffies(due > now ? min_t(u64, due - now, 10000000) : 0);
+		wait = 1 + usecs_to_jiffies(due > now ? min_t(u64, due - now, TIMER_MOST_US) : 0);
 	for (i = 0; vs->connected && i < vs->vif->num_queues; i++)
 		if (!skb_queue_empty(&vs->queues[i].in_ring))
-			at = min(at, jiffies + RING_INTERVAL);
-	if (at == jiffies + MAX_JIFFY_OFFSET)
+			wait = min_t(unsigned long, wait, RING_INTERVAL);
+	if (wait == MAX_JIFFY_OFFSET)
 		return;
-	if (!timer_pending(&vs->timer) || time_before(at, vs->timer.expires))
-		mod_timer(&vs->timer, at);
+	if (!timer_pending(&vs->timer) || time_before(jiffies + wait, vs->timer.expires))
+		mod_timer(&vs->timer, jiffies + wait);
 }
 
 /* Has a poll send what is owed; needs bottom halves off, to be run when they
@@ -453,7 +458,7 @@ static void run_timer(struct timer_list *timer)
  */
 static bool make_ours(struct sk_buff *skb)
 {
-	if (skb_pfmemalloc(skb) || skb_shared(skb))
+	if (skb_pfmemalloc(skb))
 		return false;
 	skb_orphan(skb);
 	skb_scrub_packet(skb, false);
@@ -478,7 +483,8 @@ bool __xenvif_vsnoop_rx(struct xenvif_queue *queue, struct sk_buff *skb)
 	bool drop = false, done = true;
 	u64 now;
 
-	if (!READ_ONCE(vs->engine) || irqs_disabled())
+	/* Netpoll may not wait for the lock; a shared one (pktgen) may not be touched. */
+	if (!READ_ONCE(vs->engine) || irqs_disabled() || skb_shared(skb))
 		return false;
 
 	make_readable(skb, HEADERS_FROM_PEER);
@@ -947,7 +953,7 @@ static const char *create(struct xenvif_vsnoop *vs, const struct settings *set)
 	static_branch_inc(&xenvif_vsnoop_key);
 	spin_lock_bh(&vs->lock);
 	now = now_us();
-	for (i = 0; i < vs->vif->num_queues; i++) {
+	for (i = 0; vs->connected && i < vs->vif->num_queues; i++) {
 		const struct xenvif_queue *queue = &vs->vif->queues[i];
 
 		queues[i].seen = READ_ONCE(queue->rx.rsp_prod_pvt);
@@ -1338,30 +1344,26 @@ void xenvif_vsnoop_reconsider(struct xenvif *vif)
 
 static const struct {
 	const char *name;
-	size_t offset;
-	size_t size;
+	size_t offset;	/* of a u64 */
 } counters[] = {
-#define COUNTER(field) \
-	{ "vsnoop_" #field, offsetof(struct vsnoop_guest_stats, field), \
-	  sizeof_field(struct vsnoop_guest_stats, field) }
-	COUNTER(early_acks),
-	COUNTER(promised_bytes),
-	COUNTER(redelivered_frames),
-	COUNTER(acks_dropped),
-	COUNTER(acks_edited),
-	COUNTER(latency_samples),
-	COUNTER(latency_us_sum),
-	COUNTER(used),
-	COUNTER(held),
-	COUNTER(peak_held),
-	COUNTER(outstanding),
-	COUNTER(flows_outstanding),
+#define COUNTER(field) offsetof(struct vsnoop_guest_stats, field)
+	{ "vsnoop_early_acks", COUNTER(early_acks) },
+	{ "vsnoop_promised_bytes", COUNTER(promised_bytes) },
+	{ "vsnoop_redelivered_frames", COUNTER(redelivered_frames) },
+	{ "vsnoop_acks_dropped", COUNTER(acks_dropped) },
+	{ "vsnoop_acks_edited", COUNTER(acks_edited) },
+	{ "vsnoop_latency_samples", COUNTER(latency_samples) },
+	{ "vsnoop_latency_us_sum", COUNTER(latency_us_sum) },
+	{ "vsnoop_used", COUNTER(used) },
+	{ "vsnoop_held", COUNTER(held) },
+	{ "vsnoop_peak_held", COUNTER(peak_held) },
+	{ "vsnoop_outstanding", COUNTER(outstanding) },
 #undef COUNTER
 };
 
 int xenvif_vsnoop_stats_count(void)
 {
-	return ARRAY_SIZE(counters) + 1 + VSNOOP_REASONS;
+	return ARRAY_SIZE(counters) + 2 + VSNOOP_REASONS;
 }
 
 void xenvif_vsnoop_stats_strings(u8 *data)
@@ -1370,6 +1372,7 @@ void xenvif_vsnoop_stats_strings(u8 *data)
 
 	for (i = 0; i < ARRAY_SIZE(counters); i++)
 		ethtool_sprintf(&data, "%s", counters[i].name);
+	ethtool_sprintf(&data, "vsnoop_flows_outstanding");
 	ethtool_sprintf(&data, "vsnoop_flows");
 	for (i = 0; i < VSNOOP_REASONS; i++)
 		ethtool_sprintf(&data, "vsnoop_r_%s", vsnoop_reason_name(i));
@@ -1385,12 +1388,9 @@ void xenvif_vsnoop_stats_values(struct xenvif *vif, u64 *data)
 	spin_lock_bh(&vs->lock);
 	if (vs->engine) {
 		stats = vsnoop_stats(vs->engine, 0);
-		for (i = 0; i < ARRAY_SIZE(counters); i++) {
-			const void *field = (const void *)stats + counters[i].offset;
-
-			*data++ = counters[i].size == sizeof(u64) ? *(const u64 *)field
-								  : *(const u32 *)field;
-		}
+		for (i = 0; i < ARRAY_SIZE(counters); i++)
+			*data++ = *(const u64 *)((const void *)stats + counters[i].offset);
+		*data++ = stats->flows_outstanding;
 		*data++ = vsnoop_flows(vs->engine);
 		memcpy(data, stats->reasons, sizeof(stats->reasons));
 	}
