@@ -11,7 +11,7 @@ file=${1:?usage: check-freestanding.sh FILE}
 symbols=$(nm "$file")
 sections=$(readelf --section-headers --wide "$file")
 [[ $symbols == *' T '* ]] || {
-  echo "check-freestanding.sh: $file defines no function: nothing was checked" >&2
+  echo "check-freestanding.sh: $file defines no function; nothing was checked" >&2
   exit 1
 }
 

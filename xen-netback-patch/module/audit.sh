@@ -1,5 +1,5 @@
 #!/bin/sh
-# SPDX-License-Identifier: GPL-2.0
+# SPDX-License-Identifier: GPL-2.0-only
 # Fails unless a kernel can bear this C++ object: nothing that needs a C++ run time, nothing
 # undefined that the kernel does not export to C, nothing visible but the C face.
 #   audit.sh core.o
@@ -18,10 +18,10 @@ symbols=$(nm "$object")
 sections=$(readelf --section-headers --wide "$object")
 code=$(objdump --disassemble --no-show-raw-insn "$object")
 
-printf '%s\n' "$symbols" | grep -q ' T vsnoop_' || fault "no function of the C face" "$object"
-fault "undefined" "$(printf '%s\n' "$symbols" | awk 'NF == 2 && $1 == "U" { print $2 }' |
+printf '%s\n' "$symbols" | grep -q ' T vsnoop_' || fault "defines no function of the C face" .
+fault "undefined symbols" "$(printf '%s\n' "$symbols" | awk 'NF == 2 && $1 == "U" { print $2 }' |
 	grep -vE '^(mem(cpy|move|set|cmp)|__stack_chk_fail|__fentry__|__x86_(indirect_thunk_r[a-z0-9]+|return_thunk)|__(asan|kasan|ubsan|kcsan|tsan|sanitizer)_.*)$' || true)"
-fault "weak" "$(printf '%s\n' "$symbols" | awk '$(NF - 1) ~ /^[VvWwu]$/ { print $NF }')"
+fault "weak symbols" "$(printf '%s\n' "$symbols" | awk '$(NF - 1) ~ /^[VvWwu]$/ { print $NF }')"
 fault "visible, and not of the C face" "$(printf '%s\n' "$symbols" |
 	awk '$(NF - 1) ~ /^[A-TX-Z]$/ && NF == 3 { print $NF }' | grep -v '^vsnoop_' || true)"
 fault "guards, thread-locals, vtables, type information" \

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * vsnoop in xen-netback: the host of snoop-core in a driver domain.
  *

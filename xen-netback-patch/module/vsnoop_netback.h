@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+/* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * vsnoop in xen-netback: acknowledges TCP data on behalf of a guest that waits
  * for its CPU. This is all that netback's own files know of it; the packet

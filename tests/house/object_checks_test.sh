@@ -1,10 +1,13 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-# check-freestanding.sh must find each fault it is there for.
-#   freestanding_check_test.sh COMPILER FLAG...     compiler and flags of snoop-core
+# A check of object files must find each fault it is there for.
+#   object_checks_test.sh CHECK COMPILER FLAG...
+#     CHECK     scripts/check-freestanding.sh or the kernel module's audit.sh
+#     COMPILER  and flags of snoop-core
 set -euo pipefail
 
-check=$(dirname "$0")/../../scripts/check-freestanding.sh
+check=$1
+shift
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
 status=0
@@ -22,6 +25,8 @@ verdict() {
 expect() {
   local text=$1 what=$2 code=$3 said
   shift 3
+  # The audit wants something of the C face in each object.
+  [[ -z $code ]] || code+=' extern "C" int vsnoop_face() { return 0; }'
   said=$(verdict "$@" <<<"$code") || true
   if [[ $said != *"$text"* ]]; then
     printf '%s: expected "%s", got: %s\n' "$what" "$text" "$said"
@@ -37,7 +42,7 @@ expect clean "plain code and the four functions that every kernel has" '
   void* memset(void*, int, Size);
   int memcmp(const void*, const void*, Size);
   }
-  int f(char* a, const char* b, Size n) {
+  extern "C" int vsnoop_f(char* a, const char* b, Size n) {
     memcpy(a, b, n), memmove(a + 1, b, n), memset(a + 2, 1, n);
     return memcmp(a, b, n);
   }' "$@"
@@ -53,5 +58,22 @@ expect ".tbss" "thread-local variable" \
   'thread_local int v; int f() { return ++v; }' "$@"
 expect "_ZTV" "virtual function" \
   'struct S { virtual int f(); }; int S::f() { return 1; } int g(S* s) { return S(*s).f(); }' "$@"
-expect "defines no function" "empty object" '' "$@"
+expect "no function" "empty object" '' "$@"
+if [[ $check == *audit.sh ]]; then
+  expect "weak symbols: " "function that may come from several units" \
+    'template <class T> T f(T a) { return a; } auto* p = &f<int>;' "$@"
+  expect "COMDAT groups" "the group it comes in" \
+    'inline int f() { return 1; } auto* p = &f;' "$@"
+  expect "not of the C face: _Z1fv" "function that other parts of the kernel could see" \
+    'int f() { return 1; }' "$@"
+  expect "not of the C face: value" "variable of that kind" \
+    'extern "C" { int value = 1; }' "$@"
+  expect "vector registers" "floating point" \
+    'extern "C" double vsnoop_f(double a) { return a * 2; }' "$@"
+  expect ".eh_frame" "unwind tables" 'int f() { return 1; }' "$@" -fasynchronous-unwind-tables
+  expect "indirect branches" "call through a register, without a thunk" \
+    'extern "C" int vsnoop_f(int (*f)()) { return f() + 1; }' "$@"
+  expect "returns" "return without a thunk, where others have it" \
+    '__asm__(".globl __x86_return_thunk\njmp __x86_return_thunk");' "$@"
+fi
 exit "$status"
