@@ -6,9 +6,11 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
+#include <deque>
 #include <fstream>
 #include <memory>
 #include <stdexcept>
@@ -104,6 +106,24 @@ class LogReplay {
     held_.erase(token->second);
     tokens_.erase(token);
   }
+  // The engine trusts its host to report only what it was told, and each frame's way only as it
+  // went; a damaged log must not get past that.
+  void check_given(const vsnoop_verdict& v, bool done) {
+    const auto same_verdict = [&](const vsnoop_verdict& given) {
+      return given.action == v.action && given.retain == v.retain && given.flags == v.flags &&
+             given.seq == v.seq && given.length == v.length && given.memory == v.memory &&
+             given.flow.slot == v.flow.slot && given.flow.generation == v.flow.generation &&
+             given.flow.guest == v.flow.guest;
+    };
+    const auto found = std::find_if(given_.rbegin(), given_.rend(), same_verdict);
+    if (found == given_.rend()) throw LogFault("reports on a verdict that was not given");
+    if (done) given_.erase(std::next(found).base());
+  }
+  vsnoop_held* in_ring(u64 token) {
+    vsnoop_held* frame = held(token);
+    if (frame->state != VSNOOP_HELD_RING) throw LogFault("names a frame that is not in the ring");
+    return frame;
+  }
   vsnoop_engine* engine() {
     if (!engine_) throw LogFault("comes before the configuration");
     return engine_;
@@ -113,10 +133,13 @@ class LogReplay {
   vsnoop_engine* engine_ = nullptr;
   std::unordered_map<u64, std::unique_ptr<vsnoop_held>> held_;
   std::unordered_map<const vsnoop_held*, u64> tokens_;
-  vsnoop_feed feed_ = {};
+  std::deque<vsnoop_verdict> given_;  // KEEP and PUSH that wait for taken() or declined()
+  vsnoop_feed feed_ = {};             // of the last next(), until fed()
+  u16 feed_guest_ = 0;
 };
 
 void LogReplay::create(Body& body) {
+  if (engine_) throw LogFault("is a second configuration");
   if (body.get<u32>() != log_magic) throw LogFault("is no decision log of vsnoop");
   const u32 version = body.get<u32>();
   if (version != log_version)
@@ -155,10 +178,12 @@ void LogReplay::frame(u8 type, Body& body) {
   if (digest != mine)
     throw Mismatch(fmt::format("the verdict differs: {:08x} in the log, {:08x} now ({})", digest,
                                mine, vsnoop_reason_name(verdict.reason)));
+  if (verdict.action == VSNOOP_KEEP || verdict.action == VSNOOP_PUSH) given_.push_back(verdict);
   free_frames(verdict.released);
 }
 
 void LogReplay::record(u8 type, Body body) {
+  if (type != log_fed) feed_ = {};  // what next() said holds only until something else happens
   if (type == log_config) return create(body);
   if (type == log_peer || type == log_guest) return frame(type, body);
   const bool timed = type != log_next && type != log_emit && type != log_quiesce;
@@ -177,6 +202,9 @@ void LogReplay::record(u8 type, Body body) {
       const u64 token = body.get<u64>();
       const vsnoop_verdict verdict = body.verdict();
       const bool expected = body.get<u8>();
+      check_given(verdict, false);
+      if (verdict.action == VSNOOP_KEEP && held_.contains(token))
+        throw LogFault("names a frame that is in custody already");
       std::unique_ptr<vsnoop_held> own;
       if (verdict.action == VSNOOP_KEEP) own = std::make_unique<vsnoop_held>();
       vsnoop_held* frame = own.get();
@@ -185,12 +213,14 @@ void LogReplay::record(u8 type, Body body) {
         tokens_[frame] = token;
         held_[token] = std::move(own);
       }
+      if (result) check_given(verdict, true);
       same(expected, result, "taken()");
       break;
     }
     case log_declined: {
       const vsnoop_verdict verdict = body.verdict();
       const u8 expected = body.get<u8>();
+      check_given(verdict, true);
       same(expected, vsnoop_declined(engine(), &verdict, now), "declined()");
       break;
     }
@@ -198,6 +228,7 @@ void LogReplay::record(u8 type, Body body) {
       const u16 id = body.get<u16>();
       const bool expected = body.get<u8>();
       const bool result = vsnoop_next(engine(), id, &feed_, 0);
+      feed_guest_ = id;
       same(expected, result, "next()");
       if (!result) break;
       const u64 token = body.get<u64>();
@@ -208,13 +239,15 @@ void LogReplay::record(u8 type, Body body) {
     case log_fed: {
       const u16 id = body.get<u16>();
       vsnoop_held* frame = held(body.get<u64>());
-      if (frame != feed_.held) throw Mismatch("fed() names another frame than next()");
+      if (frame != feed_.held || id != feed_guest_)
+        throw Mismatch("fed() names another frame than next()");
       vsnoop_fed(engine(), id, &feed_, now);
       if (!feed_.retain || feed_.discard) free_frame(frame);
+      feed_ = {};
       break;
     }
     case log_consumed: {
-      vsnoop_held* frame = held(body.get<u64>());
+      vsnoop_held* frame = in_ring(body.get<u64>());
       const bool expected = body.get<u8>();
       const bool result = vsnoop_consumed(engine(), frame, now);
       same(expected, result, "consumed()");
@@ -227,7 +260,7 @@ void LogReplay::record(u8 type, Body body) {
       break;
     }
     case log_returned:
-      vsnoop_returned(engine(), held(body.get<u64>()), now);
+      vsnoop_returned(engine(), in_ring(body.get<u64>()), now);
       break;
     case log_emit: {
       vsnoop_emission emission;

@@ -465,6 +465,32 @@ static bool make_ours(struct sk_buff *skb)
 	return !skb_orphan_frags_rx(skb, GFP_ATOMIC | __GFP_NOWARN);
 }
 
+/* A verdict of PUSH, from here to when the frame has been copied. */
+static void note_push(struct xenvif_vsnoop_cb *cb, const struct vsnoop_verdict *verdict)
+{
+	cb->kind = XENVIF_VSNOOP_PUSHED;
+	cb->failed = false;
+	cb->push.seq = verdict->seq;
+	cb->push.length = verdict->length;
+	cb->push.memory = verdict->memory;
+	cb->push.flow = verdict->flow;
+	cb->push.flags = verdict->flags;
+	cb->push.retain = verdict->retain;
+}
+
+static struct vsnoop_verdict pushed(const struct xenvif_vsnoop_cb *cb)
+{
+	return (struct vsnoop_verdict){
+		.action = VSNOOP_PUSH,
+		.seq = cb->push.seq,
+		.length = cb->push.length,
+		.memory = cb->push.memory,
+		.flow = cb->push.flow,
+		.flags = cb->push.flags,
+		.retain = cb->push.retain,
+	};
+}
+
 /**
  * __xenvif_vsnoop_rx - a frame for the guest, before it is queued
  * @queue: where it would go
@@ -515,13 +541,7 @@ bool __xenvif_vsnoop_rx(struct xenvif_queue *queue, struct sk_buff *skb)
 		done = drop;
 		break;
 	case VSNOOP_PUSH:
-		cb_of(skb)->kind = XENVIF_VSNOOP_PUSHED;
-		cb_of(skb)->failed = false;
-		cb_of(skb)->push.seq = verdict.seq;
-		cb_of(skb)->push.length = verdict.length;
-		cb_of(skb)->push.memory = verdict.memory;
-		cb_of(skb)->push.flow = verdict.flow;
-		cb_of(skb)->push.flags = verdict.flags;
+		note_push(cb_of(skb), &verdict);
 		XENVIF_RX_CB(skb)->expires = jiffies + vif->drain_timeout;
 		vs->in_flight++;
 		vs->queues[queue->id].queued_bytes += skb->len;
@@ -579,7 +599,7 @@ void __xenvif_vsnoop_copied(struct xenvif_queue *queue, struct sk_buff_head *skb
 	skb_queue_walk_safe(skbs, skb, next) {
 		struct vsnoop_queue *vq = &vs->queues[queue->id];
 		struct xenvif_vsnoop_cb *cb = cb_of(skb);
-		struct vsnoop_verdict verdict = {};
+		struct vsnoop_verdict verdict;
 
 		if (cb->kind == XENVIF_VSNOOP_NONE)
 			continue;
@@ -593,12 +613,7 @@ void __xenvif_vsnoop_copied(struct xenvif_queue *queue, struct sk_buff_head *skb
 			__skb_queue_tail(&vq->in_ring, skb);
 			continue;
 		case XENVIF_VSNOOP_PUSHED:
-			verdict.action = VSNOOP_PUSH;
-			verdict.seq = cb->push.seq;
-			verdict.length = cb->push.length;
-			verdict.memory = cb->push.memory;
-			verdict.flow = cb->push.flow;
-			verdict.flags = cb->push.flags;
+			verdict = pushed(cb);
 			if (!cb->failed && vsnoop_taken(vs->engine, &verdict, NULL, now)) {
 				const RING_IDX last = (RING_IDX)XENVIF_RX_CB(skb)->expires - 1;
 
@@ -638,7 +653,7 @@ void __xenvif_vsnoop_unsent(struct xenvif_queue *queue, struct sk_buff_head *skb
 	/* Each goes before all others: the last one first. */
 	skb_queue_reverse_walk_safe(skbs, skb, next) {
 		struct xenvif_vsnoop_cb *cb = cb_of(skb);
-		struct vsnoop_verdict verdict = {};
+		struct vsnoop_verdict verdict;
 
 		if (!vs->engine || cb->kind == XENVIF_VSNOOP_NONE)
 			continue;
@@ -653,12 +668,7 @@ void __xenvif_vsnoop_unsent(struct xenvif_queue *queue, struct sk_buff_head *skb
 			vsnoop_returned(vs->engine, &cb_of(cb->whole)->held, now);
 			break;
 		case XENVIF_VSNOOP_PUSHED:
-			verdict.action = VSNOOP_PUSH;
-			verdict.seq = cb->push.seq;
-			verdict.length = cb->push.length;
-			verdict.memory = cb->push.memory;
-			verdict.flow = cb->push.flow;
-			verdict.flags = cb->push.flags;
+			verdict = pushed(cb);
 			vsnoop_declined(vs->engine, &verdict, now);
 			break;
 		}

@@ -42,6 +42,7 @@ struct xenvif_vsnoop_cb {
 			u32 memory;
 			struct vsnoop_ref flow;
 			u8 flags;
+			u8 retain;
 		} push;
 	};
 };

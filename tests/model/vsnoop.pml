@@ -1,0 +1,374 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+ *
+ * Peer, vsnoop and guest of one connection, small enough to look at every course it can take:
+ *
+ *   Peer --to_snoop--> Snoop --ring--> Guest       links to and from the peer lose messages,
+ *   Peer <--to_peer--- Snoop <-from_guest- Guest   the guest drops frames and sleeps, the ring
+ *                                                  vanishes: LOSSES, DROPS, NAPS, VANISHES times
+ *
+ * A unit is a segment; sequence numbers count from 0 to N. Time passes only when nobody can do
+ * anything else (Clock): a tick is longer than any timer. Rules of docs/ack-rules.md stand as labels
+ * before their transitions; which of them have none, and why:
+ *   P0 P2 P8 P9 P10 P12   nothing but a number in order and an end exists here
+ *   P7 G8                 no FIN: it is the guest's alone, as everything unpromised
+ *   G6                    the guest does not reset; a ring that is gone for good stands for it
+ * tests/model/model_test.py keeps labels, list, documents and code together.
+ *
+ * Deliberate faults, each of which the checker must find: NO_REDELIVERY, NO_WINDOW_CHECK,
+ * ACK_BEFORE_TAKEN, SWALLOW_NEWS, NO_REBASE, NO_RESET.
+ */
+#ifndef N
+#define N 3 /* segments of the stream, at most 4 */
+#endif
+#ifndef WINDOW
+#define WINDOW 2 /* the guest's buffer, segments */
+#endif
+#ifndef BUDGET
+#define BUDGET 2 /* segments that vsnoop can hold, beyond what it invites nobody */
+#endif
+#ifndef LOSSES
+#define LOSSES 1
+#endif
+#ifndef DROPS
+#define DROPS 1
+#endif
+#ifndef NAPS
+#define NAPS 1
+#endif
+#ifndef VANISHES
+#define VANISHES 1
+#endif
+#define NOTHING 255 /* a keep-alive */
+
+#define max(a, b) ((a) > (b) -> (a) : (b))
+#define min(a, b) ((a) < (b) -> (a) : (b))
+
+mtype = { segment, reset };
+mtype:custody = { waiting, in_ring, delivered };
+#define absent 0
+
+chan to_snoop = [2] of { byte };               /* sequence number */
+chan to_peer = [2] of { mtype, byte, byte };   /* ACK, right edge */
+chan ring = [2] of { byte, bool };             /* sequence number, retained */
+chan from_guest = [2] of { byte, byte };       /* ACK, right edge */
+
+/* The peer. */
+byte una, nxt, peer_edge = WINDOW;
+bool peer_reset;
+/* vsnoop: names as in the rules. */
+byte rcv_nxt, early_ack, guest_ack, right_edge = WINDOW, shown_edge = min(WINDOW, BUDGET);
+mtype:custody custody[6]; /* the last are never used: an index may be N */
+bool credit, stopped, owed;
+/* The guest. */
+byte guest_rcv, guest_read;
+bool guest_has[6];
+bool asleep, ring_gone;
+/* What may go wrong, how often yet. */
+byte losses = LOSSES, drops = DROPS, naps = NAPS, vanishes = VANISHES;
+/* Timers that went off. */
+bool peer_timer, snoop_timer;
+/* What the peer has been shown, as messages were sent. */
+byte seen_ack, seen_edge;
+bool moved_left;
+bool swallowed; /* an answer that was owed, or news */
+
+#define first_waiting (custody[0] == waiting -> 0 : (custody[1] == waiting -> 1 : \
+                       (custody[2] == waiting -> 2 : (custody[3] == waiting -> 3 : N))))
+/* P1: inside the guest's window and the one shown. */
+#ifdef NO_WINDOW_CHECK
+#define invited(s) ((s) < N)
+#else
+#define invited(s) ((s) < right_edge && (s) < shown_edge)
+#endif
+#define all_arrived (guest_rcv == N && una == N)
+#define over (all_arrived || peer_reset)
+
+inline tell(a, e) {
+  moved_left = moved_left || a < seen_ack || e < seen_edge;
+  seen_ack = a;
+  seen_edge = e;
+  if
+  :: to_peer!segment(a, e)
+  :: losses > 0 -> losses--
+  fi
+}
+
+inline tell_reset() {
+  if
+  :: to_peer!reset(0, 0)
+  :: losses > 0 -> losses--
+  fi
+}
+
+proctype Peer() {
+  byte a, e;
+end:
+  do
+  :: atomic { !peer_reset && nxt < N && nxt < peer_edge && nfull(to_snoop) ->
+       if
+       :: to_snoop!nxt
+       :: losses > 0 -> losses--
+       fi;
+       nxt++
+     }
+  :: atomic { to_peer?segment(a, e) ->
+       una = max(una, a);
+       nxt = max(nxt, una);
+       peer_edge = max(peer_edge, e)
+     }
+  :: atomic { to_peer?reset(a, e) -> peer_reset = true }
+  :: atomic { peer_timer && nfull(to_snoop) ->
+       peer_timer = false;
+       if
+       :: una < N && una < peer_edge -> to_snoop!una; nxt = max(nxt, una + 1)
+       :: una < N && una >= peer_edge -> to_snoop!una /* window probe */
+       :: una == N -> to_snoop!NOTHING                /* keep-alive */
+       fi
+     }
+  od
+}
+
+/* Raises early_ack as far as I1 and I2 allow. */
+inline promise() {
+#ifdef NO_WINDOW_CHECK
+  early_ack = max(early_ack, rcv_nxt);
+#else
+  early_ack = max(early_ack, min(rcv_nxt, min(right_edge, shown_edge)));
+#endif
+  shown_edge = max(shown_edge, early_ack)
+}
+
+/* I2b: what can be shown beyond guest_ack is what can be held. */
+inline grant() { shown_edge = max(shown_edge, min(right_edge, guest_ack + BUDGET)) }
+
+inline forward(s) { /* unpromised: behind what waits, or into the ring, or lost with it */
+  if
+  :: waits || full(ring) || ring_gone
+  :: !waits && nfull(ring) && !ring_gone -> ring!s(false)
+  fi
+}
+
+proctype Snoop() {
+  byte s, a, e, i;
+  bool waits, dup, opens;
+end:
+  do
+  :: atomic { nfull(to_peer) && nempty(to_snoop) ->
+       to_snoop?s;
+       waits = false;
+       i = 0;
+       do
+       :: i < N -> waits = waits || custody[i] == waiting; i++
+       :: else -> break
+       od;
+       if
+       :: stopped ->
+#ifndef NO_RESET
+         tell_reset() /* a tombstone */
+#else
+         skip
+#endif
+       :: !stopped && s == NOTHING -> credit = true; forward(0)
+       :: !stopped && s != NOTHING && s < early_ack ->
+P3:      tell(early_ack, shown_edge)
+       :: !stopped && s != NOTHING && s >= early_ack && !invited(s) && s >= right_edge ->
+P6:      credit = true;
+         forward(s)
+       :: !stopped && s >= early_ack && !invited(s) && s < right_edge ->
+         /* the closure is vsnoop's */
+         grant();
+         tell(early_ack, shown_edge)
+       :: !stopped && s >= early_ack && invited(s) && s < rcv_nxt ->
+P3b:     promise();
+         tell(early_ack, shown_edge)
+       :: !stopped && invited(s) && s == rcv_nxt ->
+#ifdef ACK_BEFORE_TAKEN
+         rcv_nxt++;
+         promise();
+         tell(early_ack, shown_edge);
+         if
+         :: custody[s] = waiting
+         :: rcv_nxt < N /* the host declines it */
+         fi
+#else
+         if
+         :: s + 1 < N && custody[s + 1] != absent && custody[s + 1] != in_ring ->
+P5:        skip /* as P1: advances over what is held */
+         :: else ->
+P1:        skip
+         fi;
+         custody[s] = waiting;
+         do
+         :: rcv_nxt < N && custody[rcv_nxt] != absent -> rcv_nxt++
+         :: else -> break
+         od;
+         promise();
+         tell(early_ack, shown_edge)
+#endif
+       :: !stopped && invited(s) && s > rcv_nxt ->
+P4:      if
+         :: custody[s] == absent -> custody[s] = waiting
+         :: else -> forward(s)
+         fi
+       fi
+     }
+  :: atomic { nfull(to_peer) && nempty(from_guest) ->
+       from_guest?a, e;
+       if
+       :: stopped
+       :: !stopped ->
+         dup = (a == guest_ack && a < early_ack);
+G1:      guest_ack = max(guest_ack, a);
+         right_edge = max(right_edge, e);
+         rcv_nxt = max(rcv_nxt, guest_ack);
+         i = 0;
+         do
+         :: i < guest_ack ->
+           if
+           :: custody[i] == delivered || custody[i] == waiting -> custody[i] = absent
+           :: else
+           fi;
+           i++
+         :: else -> break
+         od;
+         do
+         :: rcv_nxt < N && custody[rcv_nxt] != absent -> rcv_nxt++
+         :: else -> break
+         od;
+         if
+#ifndef NO_REDELIVERY
+         :: dup && custody[guest_ack] == delivered ->
+G7:        custody[guest_ack] = waiting
+#endif
+         :: else
+         fi;
+         opens = (min(right_edge, guest_ack + BUDGET) > shown_edge);
+         if
+#ifdef SWALLOW_NEWS
+         :: a <= early_ack + 1 && !opens ->
+#else
+         :: a < early_ack && !credit && !opens ->
+#endif
+G4:        swallowed = swallowed || credit || a > seen_ack
+         :: else ->
+G2:        credit = false;
+           grant();
+#ifdef NO_REBASE
+           tell(a, shown_edge)
+#else
+           early_ack = max(early_ack, a);
+           shown_edge = max(shown_edge, early_ack);
+           tell(early_ack, shown_edge)
+#endif
+         fi
+       fi
+     }
+  /* Custody: the first that waits enters the ring. */
+  :: atomic { !stopped && !ring_gone && first_waiting < N && nfull(ring) ->
+       i = first_waiting;
+       custody[i] = in_ring;
+       ring!i(true)
+     }
+  /* Ring lost: what was in it waits again; or the guest is gone for good: fail-stop. */
+  :: atomic { vanishes > 0 && !stopped && nfull(to_peer) ->
+       vanishes--;
+       do
+       :: ring?s, dup ->
+         if
+         :: dup && s >= guest_ack -> custody[s] = waiting
+         :: dup && s < guest_ack -> custody[s] = absent
+         :: else
+         fi
+       :: empty(ring) -> break
+       od;
+       if
+       :: skip
+       :: ring_gone = true;
+          if
+          :: early_ack > guest_ack -> stopped = true;
+#ifndef NO_RESET
+            tell_reset()
+#endif
+          :: else -> peer_reset = true /* nothing was promised: the peer's own timers tell it */
+          fi
+       fi
+     }
+  :: atomic { snoop_timer ->
+       snoop_timer = false;
+       if
+#ifndef NO_REDELIVERY
+       :: !stopped && early_ack > guest_ack && custody[guest_ack] == delivered ->
+G7t:     custody[guest_ack] = waiting
+#endif
+       :: else
+       fi
+     }
+  od
+}
+
+/* Takes frames out of the ring and acknowledges; its application reads when it likes. */
+proctype Guest() {
+  byte s;
+  bool retained;
+end:
+  do
+  :: atomic { !asleep && nfull(from_guest) && nempty(ring) ->
+       ring?s, retained;
+       if
+       :: retained && s < guest_ack -> custody[s] = absent
+       :: retained && s >= guest_ack -> custody[s] = delivered
+       :: else
+       fi;
+       if
+       :: drops > 0 -> drops--
+       :: else ->
+         if
+         :: s < guest_read + WINDOW -> guest_has[s] = true
+         :: else
+         fi;
+         do
+         :: guest_rcv < N && guest_has[guest_rcv] -> guest_rcv++
+         :: else -> break
+         od;
+         from_guest!guest_rcv, guest_read + WINDOW
+       fi
+     }
+  :: atomic { !asleep && guest_read < guest_rcv && nfull(from_guest) ->
+       guest_read = guest_rcv;
+       from_guest!guest_rcv, guest_read + WINDOW
+     }
+  :: atomic { !asleep && naps > 0 -> naps--; asleep = true }
+  od
+}
+
+/* Time passes when nobody can do anything else. */
+proctype Clock() {
+end:
+  do
+  :: atomic { timeout && !over ->
+       asleep = false;
+       peer_timer = true;
+       snoop_timer = true
+     }
+  od
+}
+
+init {
+  atomic {
+    run Peer();
+    run Snoop();
+    run Guest();
+    run Clock()
+  }
+}
+
+/* A promised segment is the guest's already, or vsnoop has it, or both are reset. */
+#define kept(s) (s >= early_ack || guest_has[s] || custody[s] != absent || stopped || peer_reset)
+
+ltl I1 { [] (early_ack <= rcv_nxt) }
+ltl I2 { [] (early_ack <= right_edge) }
+ltl I2b { [] (shown_edge <= right_edge && shown_edge <= guest_ack + BUDGET || shown_edge == early_ack) }
+ltl I3 { [] (kept(0) && kept(1) && (N < 3 || kept(2))) }
+ltl I4 { [] (!moved_left) }
+ltl I6 { [] (!swallowed) }
+ltl no_hang { <> over }

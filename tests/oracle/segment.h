@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+//
+// TCP segments of the promise oracle as values, and their frames. Written apart from the core and
+// from the unit tests' harness, so that a misreading has to be made three times to go unseen.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace vsnoop_oracle {
+
+using u8 = uint8_t;
+using u16 = uint16_t;
+using u32 = uint32_t;
+using u64 = uint64_t;
+using Bytes = std::vector<u8>;
+/// [begin, end)
+using Range = std::pair<u32, u32>;
+
+enum Flag : u8 { FIN = 1, SYN = 2, RST = 4, PSH = 8, ACK = 16 };
+
+/// Signed distance from b to a, modulo 2^32.
+inline int32_t distance(u32 a, u32 b) { return static_cast<int32_t>(a - b); }
+
+/// Host byte order; SEQ, ACK and SACK blocks are the raw ones of the wire.
+struct Segment {
+  u32 seq = 0, ack = 0;
+  u16 window = 0;  // as in the header, not scaled
+  u8 flags = ACK;
+  bool has_ts = false;
+  u32 tsval = 0, tsecr = 0;
+  std::vector<Range> sack;
+  u16 mss = 0;     // 0: none (SYN only)
+  int scale = -1;  // < 0: none
+  bool sack_permitted = false;
+  u32 length = 0;  // of the payload
+  u32 data = 0;    // its offset in the frame, when parsed
+  u32 connection = 0;
+
+  bool has(u8 flag) const { return flags & flag; }
+};
+
+/// Payload byte `n` of a connection, one direction; bytes count from 1, as sequence numbers do.
+u8 byte_at(u32 connection, bool from_peer, u32 n);
+
+/// The frame of a segment whose first payload byte is number `first`.
+Bytes build(const Segment& segment, bool from_peer, u32 first);
+/// The segment of a frame made by build() or by vsnoop.
+Segment parse(const Bytes& frame);
+bool checksums_right(const Bytes& frame);
+
+/// In packetdrill's notation; sequence numbers relative to the initial ones of the sender and of
+/// the receiver, timestamps to their clocks' bases.
+std::string text(const Segment& segment, u32 own_isn, u32 other_isn, u32 own_clock,
+                 u32 other_clock);
+
+}  // namespace vsnoop_oracle
