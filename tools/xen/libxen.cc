@@ -1,0 +1,313 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+//
+// XenHost on libxenstore, libxenctrl (4.17), the kernel's ethtool ioctl and its file systems.
+#include <fmt/format.h>
+#include <linux/ethtool.h>
+#include <linux/sockios.h>
+#include <net/if.h>
+#include <poll.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+#include <stdexcept>
+
+#include "tools/xen/host.h"
+
+// Xen's headers do not say this themselves.
+extern "C" {
+#include <xenctrl.h>
+#include <xenstore.h>
+}
+
+namespace vsnoop::xen {
+namespace {
+
+constexpr uint64_t kSecond = 1'000'000'000;
+
+struct Free {
+  void operator()(void* memory) const { std::free(memory); }
+};
+template <typename T>
+using Malloced = std::unique_ptr<T, Free>;
+
+[[noreturn]] void fail(const std::string& what, int error = errno) {
+  const char* hint = error == EACCES || error == EPERM ? " (run it as root)" : "";
+  throw std::runtime_error(fmt::format("{}: {}{}", what, std::strerror(error), hint));
+}
+
+std::vector<uint32_t> cpus_of(const uint8_t* map, int count) {
+  std::vector<uint32_t> cpus;
+  for (int cpu = 0; cpu < count; ++cpu)
+    if (map[cpu / 8] >> (cpu % 8) & 1) cpus.push_back(static_cast<uint32_t>(cpu));
+  return cpus;
+}
+
+std::string scheduler_name(uint32_t id) {
+  switch (id) {
+    case XEN_SCHEDULER_CREDIT:
+      return "credit";
+    case XEN_SCHEDULER_CREDIT2:
+      return "credit2";
+    case XEN_SCHEDULER_ARINC653:
+      return "arinc653";
+    case XEN_SCHEDULER_RTDS:
+      return "rtds";
+    case XEN_SCHEDULER_NULL:
+      return "null";
+    default:
+      return fmt::format("scheduler {}", id);
+  }
+}
+
+class LibXenHost : public XenHost {
+ public:
+  LibXenHost() {
+    if (file("/sys/hypervisor/type").value_or("") != "xen\n")
+      throw std::runtime_error("this machine does not run under Xen: run it in Xen's dom0");
+    store_.reset(xs_open(0));
+    if (!store_) fail("xenstore cannot be reached; is xenstored running?");
+  }
+
+  std::optional<std::string> read(const std::string& path) override {
+    unsigned length = 0;
+    const Malloced<void> value(xs_read(store_.get(), XBT_NULL, path.c_str(), &length));
+    if (value) return std::string(static_cast<const char*>(value.get()), length);
+    if (errno != ENOENT) fail(fmt::format("xenstore: read {}", path));
+    return std::nullopt;
+  }
+
+  std::vector<std::string> list(const std::string& path) override {
+    unsigned count = 0;
+    const Malloced<char*> names(xs_directory(store_.get(), XBT_NULL, path.c_str(), &count));
+    if (!names && errno != ENOENT) fail(fmt::format("xenstore: list {}", path));
+    return names ? std::vector<std::string>(names.get(), names.get() + count)
+                 : std::vector<std::string>();
+  }
+
+  void write(const std::string& path, const std::string& value) override {
+    if (!xs_write(store_.get(), XBT_NULL, path.c_str(), value.data(),
+                  static_cast<unsigned>(value.size())))
+      fail(fmt::format("xenstore: write {}", path));
+  }
+
+  void remove(const std::string& path) override {
+    if (!xs_rm(store_.get(), XBT_NULL, path.c_str()) && errno != ENOENT)
+      fail(fmt::format("xenstore: remove {}", path));
+  }
+
+  void watch(const std::string& path) override {
+    if (!xs_watch(store_.get(), path.c_str(), "vsnoop") && errno != EEXIST)
+      fail(fmt::format("xenstore: watch {}", path));
+  }
+
+  bool wait(uint64_t until) override {
+    for (;;) {
+      bool changed = false;
+      while (Malloced<char*>(xs_check_watch(store_.get()))) changed = true;
+      if (changed) return true;
+      if (errno != EAGAIN) fail("xenstore: watches");
+      const uint64_t now = now_ns();
+      if (now >= until) return false;
+      pollfd poll_on{xs_fileno(store_.get()), POLLIN, 0};
+      const uint64_t ms = std::min<uint64_t>((until - now + 999'999) / 1'000'000, 60'000);
+      if (poll(&poll_on, 1, static_cast<int>(ms)) < 0 && errno != EINTR) fail("poll");
+    }
+  }
+
+  uint32_t own_domain() override {
+    // A relative path is this domain's own. Only dom0 may lack it, before xen-init-dom0 has run.
+    const std::string id = read("domid").value_or("0");
+    return static_cast<uint32_t>(std::strtoul(id.c_str(), nullptr, 10));
+  }
+
+  std::vector<Domain> domains(bool with_affinity) override {
+    xc_interface* xc = control();
+    std::vector<xc_dominfo_t> infos(64);
+    std::vector<Domain> domains;
+    for (uint32_t first = 0;;) {
+      const int count =
+          xc_domain_getinfo(xc, first, static_cast<unsigned>(infos.size()), infos.data());
+      if (count < 0 && errno != ESRCH) fail("libxenctrl: list of domains");
+      for (int i = 0; i < count; ++i) domains.push_back(domain(infos[i], with_affinity));
+      if (count < static_cast<int>(infos.size())) return domains;
+      first = infos.back().domid + 1;
+    }
+  }
+
+  std::vector<Pool> pools() override {
+    xc_interface* xc = control();
+    std::vector<Pool> pools;
+    uint32_t next = 0;
+    while (xc_cpupoolinfo_t* info = xc_cpupool_getinfo(xc, next)) {
+      Pool pool{info->cpupool_id, scheduler_name(info->sched_id), 0};
+      const bool credit = info->sched_id == XEN_SCHEDULER_CREDIT;
+      xc_cpupool_infofree(xc, info);
+      xen_sysctl_credit_schedule schedule{};
+      if (credit && xc_sched_credit_params_get(xc, pool.id, &schedule) == 0)
+        pool.slice_us = schedule.tslice_ms * 1000;
+      next = pool.id + 1;
+      pools.push_back(std::move(pool));
+    }
+    return pools;
+  }
+
+  std::optional<Share> share(uint32_t domain, const std::string& scheduler) override {
+    xc_interface* xc = control();
+    if (scheduler == "credit") {
+      xen_domctl_sched_credit credit{};
+      if (xc_sched_credit_domain_get(xc, domain, &credit) == 0)
+        return Share{credit.weight, credit.cap};
+    } else if (scheduler == "credit2") {
+      xen_domctl_sched_credit2 credit{};
+      if (xc_sched_credit2_domain_get(xc, domain, &credit) == 0)
+        return Share{credit.weight, credit.cap};
+    }
+    return std::nullopt;
+  }
+
+  std::optional<Counters> counters(const std::string& interface) override {
+    return ethtool_counters(interface);
+  }
+
+  std::optional<std::string> file(const std::string& path) override {
+    // First, because a stream does not tell why it cannot be opened.
+    if (access(path.c_str(), R_OK) < 0) {
+      if (errno == ENOENT || errno == ENOTDIR) return std::nullopt;
+      fail(path);
+    }
+    std::ifstream stream(path);
+    std::ostringstream text;
+    if (!(text << stream.rdbuf()) && !stream.eof()) fail(path);
+    return text.str();
+  }
+
+  uint64_t now_ns() override {
+    timespec time{};
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return static_cast<uint64_t>(time.tv_sec) * kSecond + static_cast<uint64_t>(time.tv_nsec);
+  }
+
+  void sleep_until(uint64_t ns) override {
+    const timespec time{static_cast<time_t>(ns / kSecond), static_cast<long>(ns % kSecond)};
+    while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &time, nullptr) == EINTR) {
+    }
+  }
+
+ private:
+  struct CloseStore {
+    void operator()(xs_handle* store) const { xs_close(store); }
+  };
+  struct CloseControl {
+    void operator()(xc_interface* xc) const { xc_interface_close(xc); }
+  };
+
+  // Opened late: a driver domain other than dom0 may not ask the hypervisor, and need not.
+  xc_interface* control() {
+    if (!control_) {
+      // Its own logger would tell every failure a second time.
+      control_.reset(xc_interface_open(nullptr, nullptr, 0));
+      if (!control_) fail("the hypervisor cannot be asked; is this dom0?");
+      cpus_ = xc_get_max_cpus(control_.get());
+      if (cpus_ <= 0) fail("libxenctrl: number of CPUs");
+    }
+    return control_.get();
+  }
+
+  Domain domain(const xc_dominfo_t& info, bool with_affinity) {
+    Domain domain{info.domid, info.cpupool, info.paused || info.shutdown || info.dying, {}};
+    for (uint32_t id = 0; id <= info.max_vcpu_id; ++id) {
+      xc_vcpuinfo_t vcpu{};
+      // It may have gone since the list was made.
+      if (xc_vcpu_getinfo(control(), info.domid, id, &vcpu) != 0 || !vcpu.online) continue;
+      domain.vcpus.push_back(
+          {id, vcpu.blocked != 0, vcpu.running != 0, vcpu.cpu_time, vcpu.cpu, {}});
+      if (!with_affinity) continue;
+      const Malloced<uint8_t> hard(xc_cpumap_alloc(control()));
+      const Malloced<uint8_t> soft(xc_cpumap_alloc(control()));
+      if (hard && soft &&
+          xc_vcpu_getaffinity(control(), info.domid, static_cast<int>(id), hard.get(), soft.get(),
+                              XEN_VCPUAFFINITY_HARD) == 0)
+        domain.vcpus.back().affinity = cpus_of(hard.get(), cpus_);
+    }
+    return domain;
+  }
+
+  std::unique_ptr<xs_handle, CloseStore> store_;
+  std::unique_ptr<xc_interface, CloseControl> control_;
+  int cpus_ = 0;
+};
+
+class Socket {
+ public:
+  Socket() : descriptor_(socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0)) {
+    if (descriptor_ < 0) fail("socket");
+  }
+  ~Socket() { close(descriptor_); }
+  Socket(const Socket&) = delete;
+  Socket& operator=(const Socket&) = delete;
+  /// False if there is no such interface.
+  bool ethtool(const std::string& interface, void* command) const {
+    ifreq request{};
+    interface.copy(request.ifr_name, IFNAMSIZ - 1);
+    request.ifr_data = static_cast<char*>(command);
+    if (ioctl(descriptor_, SIOCETHTOOL, &request) == 0) return true;
+    if (errno != ENODEV) fail(fmt::format("counters of {}", interface));
+    return false;
+  }
+
+ private:
+  int descriptor_;
+};
+
+// A command of the ethtool ioctl, with room for an answer behind it.
+template <typename Command>
+class WithRoom {
+ public:
+  explicit WithRoom(size_t bytes) : memory_((sizeof(Command) + bytes + 7) / 8) {}
+  Command* operator->() { return get(); }
+  Command* get() { return reinterpret_cast<Command*>(memory_.data()); }
+
+ private:
+  std::vector<uint64_t> memory_;
+};
+
+}  // namespace
+
+std::optional<Counters> ethtool_counters(const std::string& interface) {
+  const Socket socket;
+  WithRoom<ethtool_sset_info> set(sizeof(uint32_t));
+  set->cmd = ETHTOOL_GSSET_INFO;
+  set->sset_mask = 1ULL << ETH_SS_STATS;
+  if (!socket.ethtool(interface, set.get())) return std::nullopt;
+  const uint32_t count = set->sset_mask ? set->data[0] : 0;
+  if (count == 0) return Counters();
+
+  WithRoom<ethtool_gstrings> names(size_t{count} * ETH_GSTRING_LEN);
+  names->cmd = ETHTOOL_GSTRINGS;
+  names->string_set = ETH_SS_STATS;
+  names->len = count;
+  WithRoom<ethtool_stats> values(count * sizeof(uint64_t));
+  values->cmd = ETHTOOL_GSTATS;
+  values->n_stats = count;
+  if (!socket.ethtool(interface, names.get()) || !socket.ethtool(interface, values.get()))
+    return std::nullopt;
+  Counters counters;
+  for (uint32_t i = 0; i < count; ++i) {
+    const char* name = reinterpret_cast<const char*>(names->data) + size_t{i} * ETH_GSTRING_LEN;
+    counters.emplace_back(std::string(name, strnlen(name, ETH_GSTRING_LEN)), values->data[i]);
+  }
+  return counters;
+}
+
+std::unique_ptr<XenHost> open_host() { return std::make_unique<LibXenHost>(); }
+
+}  // namespace vsnoop::xen
