@@ -9,7 +9,8 @@ cd "${1:-$(dirname "$0")/..}"
 
 find . \( -name .git -o -path ./build -o -path ./LICENSES -o -name __pycache__ \) -prune \
   -o -type f ! -name 'LICENSE*' ! -name '*.md' ! -name '*.json' ! -name '*.pcap' \
-  ! -name '*.pcapng' ! -name '*.bin' ! -name '*.svg' ! -name '*.png' ! -name '*.patch' ! -name SHA256SUMS -print0 |
+  ! -name '*.pcapng' ! -name '*.bin' ! -name '*.svg' ! -name '*.png' ! -name '*.patch' ! -name SHA256SUMS \
+  ! -name changelog ! -name copyright -print0 |
   sort -z | xargs -0 awk '
     FNR == 1 { checked = 0 }
     checked || (FNR == 1 && /^#!/) { next }

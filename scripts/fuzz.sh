@@ -19,12 +19,12 @@ status=0
 for target in "$@"; do
   found=build/fuzz/found-$target corpus=build/fuzz/corpus-$target
   mkdir -p "$found" "$corpus"
-  seeds=tests/fuzz/corpus/$target
-  if [[ $target == pcap ]]; then seeds=tests/captures; fi
+  seeds=("tests/fuzz/corpus/$target")
+  if [[ $target == pcap ]]; then seeds+=(tests/captures); fi
   echo "== $target: $seconds s"
   LLVM_PROFILE_FILE=build/fuzz/$target.profraw "build/fuzz/tests/fuzz/fuzz-$target" \
     -max_total_time="$seconds" -print_final_stats=1 -rss_limit_mb=2048 -timeout=10 -max_len=8192 \
-    -artifact_prefix="$found/" "$corpus" "$seeds" 2>"build/fuzz/$target.log" || status=1
+    -artifact_prefix="$found/" "$corpus" "${seeds[@]}" 2>"build/fuzz/$target.log" || status=1
   grep -E 'SUMMARY|: .*: |^stat::(number_of_executed|peak)' "build/fuzz/$target.log" | tail -n 4
   sed -n 's/^.*DONE *\(cov: .* corp: [^ ]*\).*/\1/p' "build/fuzz/$target.log"
   if [[ ${COVERAGE:-0} == 1 ]]; then

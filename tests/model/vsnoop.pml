@@ -4,7 +4,8 @@
  *
  *   Peer --to_snoop--> Snoop --ring--> Guest       links to and from the peer lose messages,
  *   Peer <--to_peer--- Snoop <-from_guest- Guest   the guest drops frames and sleeps, the ring
- *                                                  vanishes: LOSSES, DROPS, NAPS, VANISHES times
+ *                                                  vanishes: LOSSES, DROPS, NAPS, VANISHES times;
+ *                                                  vsnoop is quiesced PAUSES times
  *
  * A unit is a segment; sequence numbers count from 0 to N. Time passes only when nobody can do
  * anything else (Clock): a tick is longer than any timer. Rules of docs/ack-rules.md stand as labels
@@ -38,6 +39,9 @@
 #ifndef VANISHES
 #define VANISHES 1
 #endif
+#ifndef PAUSES
+#define PAUSES 1 /* quiesce, and a resume some time later */
+#endif
 #define NOTHING 255 /* a keep-alive */
 
 #define max(a, b) ((a) > (b) -> (a) : (b))
@@ -58,13 +62,13 @@ bool peer_reset;
 /* vsnoop: names as in the rules. */
 byte rcv_nxt, early_ack, guest_ack, right_edge = WINDOW, shown_edge = min(WINDOW, BUDGET);
 mtype:custody custody[6]; /* the last are never used: an index may be N */
-bool credit, stopped, owed;
+bool credit, stopped, paused;
 /* The guest. */
 byte guest_rcv, guest_read;
 bool guest_has[6];
 bool asleep, ring_gone;
 /* What may go wrong, how often yet. */
-byte losses = LOSSES, drops = DROPS, naps = NAPS, vanishes = VANISHES;
+byte losses = LOSSES, drops = DROPS, naps = NAPS, vanishes = VANISHES, pauses = PAUSES;
 /* Timers that went off. */
 bool peer_timer, snoop_timer;
 /* What the peer has been shown, as messages were sent. */
@@ -178,10 +182,12 @@ P6:      credit = true;
          /* the closure is vsnoop's */
          grant();
          tell(early_ack, shown_edge)
-       :: !stopped && s >= early_ack && invited(s) && s < rcv_nxt ->
+       :: !stopped && s >= early_ack && invited(s) && s < rcv_nxt && paused ->
+         credit = true /* forwarded: no better than what is in custody */
+       :: !stopped && s >= early_ack && invited(s) && s < rcv_nxt && !paused ->
 P3b:     promise();
          tell(early_ack, shown_edge)
-       :: !stopped && invited(s) && s == rcv_nxt ->
+       :: !stopped && invited(s) && s == rcv_nxt && !paused ->
 #ifdef ACK_BEFORE_TAKEN
          rcv_nxt++;
          promise();
@@ -205,11 +211,11 @@ P1:        skip
          promise();
          tell(early_ack, shown_edge)
 #endif
-       :: !stopped && invited(s) && s > rcv_nxt ->
-P4:      if
-         :: custody[s] == absent -> custody[s] = waiting
-         :: else -> forward(s)
-         fi
+       :: !stopped && invited(s) && s > rcv_nxt && !paused ->
+P4:      assert(custody[s] == absent);
+         custody[s] = waiting
+       :: !stopped && invited(s) && s >= rcv_nxt && s != NOTHING && paused -> /* not promised for */
+         forward(s)
        fi
      }
   :: atomic { nfull(to_peer) && nempty(from_guest) ->
@@ -293,6 +299,7 @@ G2:        credit = false;
           fi
        fi
      }
+  :: atomic { pauses > 0 && !paused -> pauses--; paused = true }
   :: atomic { snoop_timer ->
        snoop_timer = false;
        if
@@ -321,7 +328,7 @@ end:
        fi;
        if
        :: drops > 0 -> drops--
-       :: else ->
+       :: true ->
          if
          :: s < guest_read + WINDOW -> guest_has[s] = true
          :: else
@@ -347,6 +354,7 @@ end:
   do
   :: atomic { timeout && !over ->
        asleep = false;
+       paused = false;
        peer_timer = true;
        snoop_timer = true
      }
@@ -364,11 +372,18 @@ init {
 
 /* A promised segment is the guest's already, or vsnoop has it, or both are reset. */
 #define kept(s) (s >= early_ack || guest_has[s] || custody[s] != absent || stopped || peer_reset)
+#define hold_I1 (early_ack <= rcv_nxt)
+#define hold_I2 (early_ack <= right_edge)
+#define hold_I2b (shown_edge <= right_edge && (shown_edge <= guest_ack + BUDGET || shown_edge == early_ack))
+#define hold_I3 (kept(0) && kept(1) && (N < 3 || kept(2)) && (N < 4 || kept(3)))
+#define hold_I4 (!moved_left)
+#define hold_I6 (!swallowed)
 
-ltl I1 { [] (early_ack <= rcv_nxt) }
-ltl I2 { [] (early_ack <= right_edge) }
-ltl I2b { [] (shown_edge <= right_edge && shown_edge <= guest_ack + BUDGET || shown_edge == early_ack) }
-ltl I3 { [] (kept(0) && kept(1) && (N < 3 || kept(2))) }
-ltl I4 { [] (!moved_left) }
-ltl I6 { [] (!swallowed) }
+ltl I1 { [] hold_I1 }
+ltl I2 { [] hold_I2 }
+ltl I2b { [] hold_I2b }
+ltl I3 { [] hold_I3 }
+ltl I4 { [] hold_I4 }
+ltl I6 { [] hold_I6 }
+ltl all { [] (hold_I1 && hold_I2 && hold_I2b && hold_I3 && hold_I4 && hold_I6) }
 ltl no_hang { <> over }

@@ -175,6 +175,7 @@ void Tcp::shake(const Segment& s, u64 now) {
   if (s.has(SYN)) return send(0, 0, SYN | ACK, now);
   if (!s.has(ACK) || s.ack != o_.isn + 1) return;
   establish(now);
+  push(now);  // whatever else is to be said of this segment
 }
 
 // --- receiving segments --------------------------------------------------------------------------

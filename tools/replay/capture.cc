@@ -74,7 +74,9 @@ bool CaptureReader::next(CapturedFrame& frame) {
                                    number_ + 1, pcap_geterr(pcap_.get())));
   }
   frame.number = ++number_;
-  frame.time_ns = header->ts.tv_sec * 1'000'000'000LL + header->ts.tv_usec;
+  // A damaged file may hold any time; one that is counted in nanoseconds ends in 2262.
+  const int64_t seconds = std::clamp<int64_t>(header->ts.tv_sec, 0, 9'000'000'000);
+  frame.time_ns = seconds * 1'000'000'000 + header->ts.tv_usec;
   uint32_t length = header->caplen;
   frame.wire = std::max(header->len, length);
   const Link* link = find_link(link_);

@@ -87,7 +87,9 @@ ConnectionTable::Numbered ConnectionTable::number(const Segment& segment) {
   Entry& entry = found->second;
   if (is_new) entry.number = count_++;
   uint32_t replaced = no_connection;
-  if (segment.has(syn) && segment.has(ack_flag) && segment.checksum != Checksum::bad) {
+  // SYN and RST in one segment are a reset (RFC 9293 3.10.7.4).
+  if (segment.has(syn) && segment.has(ack_flag) && !segment.has(rst) &&
+      segment.checksum != Checksum::bad) {
     if (entry.syn_ack ? *entry.syn_ack != segment.seq : entry.data_seen) {
       replaced = entry.number;
       entry = {count_++, false, {}};

@@ -1,0 +1,209 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""Deliberate one-line faults in snoop-core: a rule dropped, a comparison turned, a cap ignored.
+Each is put into a copy of the sources, built, and must be caught by the unit tests or by the
+promise oracle as `make test` runs them. Prints a table; status 1 if a fault is not caught.
+
+  mutants.py [NAME]...      only these
+"""
+
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+TREE = ROOT / "build" / "mutants" / "tree"
+BUILD = ROOT / "build" / "mutants" / "build"
+# As many as `make test` runs in its release build.
+SCENARIOS = re.search(r"set\(scenarios (\d+)\)",
+                      (ROOT / "tests/oracle/CMakeLists.txt").read_text())[1]
+
+# Name, rule, file of snoop-core, the line's part that goes, what comes instead.
+MUTANTS = (
+    ("urgent", "P10", "from_peer.cc", "if (s.has(URG))", "if (false)"),
+    ("no-ack-flag", "P10", "from_peer.cc", "if (!s.has(ACK)) return forward",
+     "if (false) return forward"),
+    ("paws", "P10", "from_peer.cc",
+     "if (s.has_ts() && older(s.tsval, flow.ts_recent))\n      return",
+     "if (s.has_ts() && older(flow.ts_recent, s.tsval))\n      return"),
+    ("ack-range", "P10", "from_peer.cc", "if (after(s.ack, flow.guest_snd_nxt) || !after(",
+     "if (!after("),
+    ("bad-checksum", "P10", "from_peer.cc",
+     "if (s.checksum == VSNOOP_CHECKSUM_BAD || s.checksum == VSNOOP_CHECKSUM_UNKNOWN)",
+     "if (s.checksum == VSNOOP_CHECKSUM_UNKNOWN)"),
+    ("odd-option", "P12", "from_peer.cc", "if (s.odd_option) return bypass",
+     "if (false) return bypass"),
+    ("spoofed-handshake", "P8", "learn.cc", "!s.has(ACK) || s.ack != embryo.guest_iss + 1 ||",
+     "!s.has(ACK) ||"),
+    ("reset-number", "P9", "from_peer.cc", "if (s.seq == flow.rcv_nxt) {",
+     "if (s.seq == flow.guest_ack) {"),
+    ("reset-pause", "P9", "from_peer.cc", "flow.set(flow_rst_pause);", ""),
+    ("reset-overtakes", "P9", "custody.cc",
+     "return !flow || !(custody.wait_head->flags & held_rst) ||",
+     "return true || !(custody.wait_head->flags & held_rst) ||"),
+    ("fin-promises", "P7", "from_peer.cc",
+     "if (flow.state == VSNOOP_FLOW_ACTIVE) flow.state = VSNOOP_FLOW_CLOSING;", ""),
+    ("beyond-guests-window", "P6, I2", "from_peer.cc",
+     "if (after(s.seq, flow.right_edge) || after(s.end(), flow.right_edge))", "if (false)"),
+    ("beyond-shown-window", "P6, I2b", "from_peer.cc",
+     "if (s.payload && after(s.end(), flow.shown_edge)) {",
+     "if (false) {"),
+    ("probe-by-vsnoop", "P6", "from_peer.cc",
+     "bytes_between(flow.early_ack, flow.shown_edge) < flow.mss;", "true;"),
+    ("duplicate-with-news", "P3, I6", "from_peer.cc",
+     "if (!answered || guest_may_lack_it || scene.news)",
+     "if (!answered || guest_may_lack_it)"),
+    ("misplaced-range", "P4", "promise.cc",
+     "const bool misplaced = (verdict.flags & verdict_data) &&",
+     "const bool misplaced = false &&"),
+    ("ts-recent", "P0", "from_peer.cc",
+     "!older(s.tsval, flow.ts_recent) && at_or_before(s.seq, flow.early_ack))",
+     "!older(s.tsval, flow.ts_recent))"),
+    ("guest-closed", "G8", "promise.cc", "if (flow.is(flow_guest_fin)) return",
+     "if (false) return"),
+    ("quiesce", "-", "promise.cc", "if (guest.quiescing) return", "if (false) return"),
+    ("liveness", "-", "promise.cc", "if (silent(guest, now)) return", "if (false) return"),
+    ("credit", "G4, I6", "from_guest.cc", "!flow.is(flow_credit) &&\n", "\n"),
+    ("keep-alive", "G4, I6", "from_guest.cc", "if (pure && at_snd_nxt &&", "if (pure &&"),
+    ("window-opening", "G4, I6", "from_guest.cc", "!fresh_sack && !opens_window(flow, guest))",
+     "!fresh_sack)"),
+    ("sack-news", "G4, I6", "from_guest.cc", "!fresh_sack && !opens_window(flow, guest))",
+     "!opens_window(flow, guest))"),
+    ("rebase-ack", "G2, I4", "from_guest.cc", "const Seq ack = later(s.ack, flow.early_ack);",
+     "const Seq ack = s.ack;"),
+    ("rebase-window", "G2, I2b", "from_guest.cc",
+     "bytes_between(ack, flow.shown_edge) >> flow.guest_shift();",
+     "bytes_between(ack, flow.right_edge) >> flow.guest_shift();"),
+    ("ack-never-sent", "G1", "from_guest.cc", "if (after(s.ack, flow.peer_nxt)) {", "if (false) {"),
+    ("duplicate-acks", "G7", "from_guest.cc", "++custody.dup_acks;", "custody.dup_acks = 0;"),
+    ("freed-too-early", "I3", "custody.cc", "!after(end_of(*custody->line_head), flow.guest_ack)",
+     "!after(end_of(*custody->line_head), flow.early_ack)"),
+    ("no-redelivery", "I3", "life.cc", "if (promised && redeliverable(*flow, custody)) {",
+     "if (false) {"),
+    ("old-timestamp", "re-delivery", "custody.cc", "feed.edit.what |= VSNOOP_EDIT_TSVAL;", ""),
+    ("redelivered-whole", "re-delivery", "custody.cc", "if (feed.keep > window) feed.keep =",
+     "if (false) feed.keep ="),
+    ("freed-in-ring", "custody", "custody.cc", "if (held->state == VSNOOP_HELD_RING) {",
+     "if (false) {"),
+    ("guest-cap", "I7", "promise.cc",
+     "if (guest.stats.held + charged > guest.config.budget) return false;", ""),
+    ("total-cap", "I7", "promise.cc",
+     "if (config_.budget && held_ + charged > config_.budget) return false;", ""),
+    ("flow-cap", "I7", "promise.cc", "custody->held + charged <= guest.config.flow_budget;",
+     "true;"),
+    ("reservation", "I2b", "promise.cc", "if (all <= entry) return free;",
+     "if (all > 0) return flow.right_edge;"),
+    ("declined-overtakes", "FIFO", "promise.cc",
+     "const bool must_wait = behind || (verdict.flags & verdict_rst);",
+     "const bool must_wait = false;"),
+    ("reset-seq", "fail-stop", "emit.cc", "write_reset(*flow, key, false, flow->peer_una, frame)",
+     "write_reset(*flow, key, false, flow->guest_snd_nxt + 1, frame)"),
+    ("early-ack-seq", "early ACK", "emit.cc",
+     "earlier(flow.guest_snd_nxt, flow.peer_edge).raw", "flow.guest_snd_nxt.raw"),
+    ("option-length", "parse", "segment.cc", "if (length < 2 || length > end - at) return false;",
+     "if (length < 2) return false;"),
+)
+
+
+def run(command, timeout, **options):
+    return subprocess.run(command, timeout=timeout, text=True, errors="replace",
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False, **options)
+
+
+def build():
+    return run(["cmake", "--build", BUILD, "--target", "unit-tests", "oracle"], 1800)
+
+
+def unit_tests():
+    """The name of the first unit test that fails, or None."""
+    try:
+        said = run([BUILD / "tests" / "unit-tests", "--abort", "-r", "xml"], 300, cwd=TREE)
+    except subprocess.TimeoutExpired:
+        return "unit tests hang"
+    if said.returncode == 0:
+        return None
+    names = re.findall(r'<TestCase name="([^"]*)"', said.stdout)
+    return names[-1] if names else f"unit tests end with status {said.returncode}"
+
+
+def oracle():
+    try:
+        said = run([BUILD / "tests" / "oracle" / "oracle", "--seed", "1", "--scenarios", SCENARIOS],
+                   600)
+    except subprocess.TimeoutExpired:
+        return "promise oracle: hangs"
+    if said.returncode == 0:
+        return None
+    what = re.search(r"oracle: seed \d+: ([^(;#]{0,70})", said.stdout)
+    return "promise oracle: " + (what[1].strip(" :") if what else f"status {said.returncode}")
+
+
+def prepare():
+    """A copy of the sources, without what the tests do not need; only what changed is copied."""
+    TREE.mkdir(parents=True, exist_ok=True)
+    for name in ("CMakeLists.txt", "flowtable", "snoop-core", "tools", "tests"):
+        source, target = ROOT / name, TREE / name
+        if source.is_file():
+            shutil.copy2(source, target)
+            continue
+        for path in source.rglob("*"):
+            copy = target / path.relative_to(source)
+            if path.is_dir():
+                continue
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            wanted = path.read_bytes()
+            if path == ROOT / "snoop-core" / "CMakeLists.txt":
+                # What a fault leaves unused is a warning; the tests are to find it.
+                wanted += b"target_compile_options(snoop-core PRIVATE -Wno-error)\n"
+            if not copy.exists() or copy.read_bytes() != wanted:
+                copy.write_bytes(wanted)
+                shutil.copymode(path, copy)
+    done = run(["cmake", "-S", TREE, "-B", BUILD, "-G", "Ninja", "-DCMAKE_C_COMPILER=gcc",
+                "-DCMAKE_CXX_COMPILER=g++"], 300)
+    if done.returncode:
+        sys.exit(f"mutants.py: {done.stdout[-2000:]}")
+    done = build()
+    if done.returncode:
+        sys.exit(f"mutants.py: the unchanged sources do not build:\n{done.stdout[-3000:]}")
+    for test in (unit_tests, oracle):
+        if caught := test():
+            sys.exit(f"mutants.py: the unchanged sources fail: {caught}")
+
+
+def main():
+    chosen = [mutant for mutant in MUTANTS if not sys.argv[1:] or mutant[0] in sys.argv[1:]]
+    if not chosen:
+        sys.exit("mutants.py: no such fault; there are: " + " ".join(m[0] for m in MUTANTS))
+    for name, _, file, old, _ in chosen:
+        if (ROOT / "snoop-core" / file).read_text().count(old) != 1:
+            sys.exit(f"mutants.py: {name}: '{old}' does not stand in {file} exactly once")
+    print("building the unchanged sources", flush=True)
+    prepare()
+    escaped = []
+    print("| fault | rule | file | caught by |\n|---|---|---|---|", flush=True)
+    for name, rule, file, old, new in chosen:
+        began = time.monotonic()
+        path = TREE / "snoop-core" / file
+        whole = path.read_text()
+        path.write_text(whole.replace(old, new))
+        try:
+            done = build()
+            if done.returncode:
+                caught = ["the compiler"]
+            else:
+                caught = [found for found in (unit_tests(), oracle()) if found]
+        finally:
+            path.write_text(whole)
+        if not caught:
+            escaped.append(name)
+        print(f"| {name} | {rule} | `{file}` | {'; '.join(caught) or '**nothing**'} |", flush=True)
+        print(f"{name}: {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
+    print(f"{len(chosen) - len(escaped)} of {len(chosen)} faults are caught"
+          + (f"; not: {' '.join(escaped)}" if escaped else ""))
+    sys.exit(1 if escaped else 0)
+
+
+main()

@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+//
+// What neighbours, peers and guests with bad intentions can reach (docs/threats.md).
+#include <algorithm>
+#include <memory>
+#include <random>
+#include <vector>
+
+#include "flowtable/flow_table.h"
+#include "tests/unit/harness.h"
+
+using namespace vsnoop_test;
+
+namespace {
+
+using Table = vsnoop::FlowTable<uint64_t>;
+
+struct OwnTable {
+  std::vector<uint64_t> memory;
+  Table table;
+  OwnTable(uint32_t capacity, vsnoop::HashSeed seed)
+      : memory(Table::memory_needed(capacity) / 8 + 8) {
+    void* at = memory.data();
+    size_t space = memory.size() * 8;
+    std::align(64, Table::memory_needed(capacity), at, space);
+    REQUIRE(table.init(at, space, capacity, seed));
+  }
+};
+
+vsnoop::FlowKey key(uint32_t n) {
+  const uint8_t local[4] = {10, 0, 0, 1};
+  const uint8_t remote[4] = {198, 18, static_cast<uint8_t>(n >> 24), static_cast<uint8_t>(n >> 16)};
+  return vsnoop::FlowKey::v4(local, remote, 80, static_cast<uint16_t>(n), 0);
+}
+
+// What guest 0's peer gets to see of vsnoop in a transfer, and the engine's verdicts, as text.
+std::vector<std::string> victims_view(World& world, uint16_t port, unsigned flood) {
+  Options options;
+  options.peer_port = port;
+  Established victim(world, options);
+  std::vector<std::string> seen;
+  std::vector<std::unique_ptr<Connection>> attackers;
+  uint32_t at = 1, attacks = 0;
+  for (int round = 0; round < 40; ++round) {
+    for (unsigned i = 0; i < flood; ++i, ++attacks) {
+      // Guest 1's own flows: opened, filled, never acknowledged; and SYNs that lead nowhere.
+      Options bad;
+      bad.guest = 1;
+      bad.peer_port = static_cast<uint16_t>(1000 + attacks);
+      attackers.push_back(std::make_unique<Connection>(world, bad));
+      Connection& c = *attackers.back();
+      c.peer(syn());
+      if (attacks % 3) continue;
+      c.guest(syn_ack());
+      c.peer(ack(1));
+      for (uint32_t n = 0; n < 8; ++n) c.peer(data(1 + n * 1460, 1460));
+    }
+    seen.push_back(victim.peer(data(at, 1000)).text());
+    at += 1000;
+    for (const Packet& p : victim.emitted()) seen.push_back(p.text());
+    if (round % 4 == 3) seen.push_back(victim.guest(ack(at)).text());
+  }
+  return seen;
+}
+
+}  // namespace
+
+TEST_CASE("security: keys that collide under one seed are spread under another") {
+  constexpr uint32_t capacity = 4096;
+  const vsnoop::HashSeed guessed{1, 2}, secret{0x243f6a8885a308d3, 0x13198a2e03707344};
+  OwnTable attacked(capacity, guessed), real(capacity, secret);
+  // What an attacker who knew the seed would send: keys at home in the first of the buckets.
+  std::vector<vsnoop::FlowKey> keys;
+  for (uint32_t n = 0; keys.size() < 400; ++n)
+    if (vsnoop::digest(key(n), guessed) >> 55 == 0) keys.push_back(key(n));
+  size_t refused = 0;
+  for (const auto& k : keys) refused += attacked.table.insert(k).is_null();
+  CHECK(refused > 100);  // a bounded search, even then
+  for (const auto& k : keys) REQUIRE_FALSE(real.table.insert(k).is_null());
+  for (const auto& k : keys) REQUIRE_FALSE(real.table.find(k).is_null());
+}
+
+TEST_CASE("security: a SYN flood leaves promises, flows and memory as they were") {
+  Setup setup;
+  World world(setup);
+  Established victim(world);
+  CHECK_THAT(victim.peer(data(1, 1000)), Kept(VSNOOP_REASON_in_order));
+  CHECK_THAT(victim.emitted(), OneAck(1001));
+  const uint64_t used = world.stats().used;
+  for (uint16_t n = 0; n < 20000; ++n) {
+    Options options;
+    options.peer_port = static_cast<uint16_t>(41000 + n);
+    Connection attacker(world, options);
+    attacker.peer(syn());
+  }
+  CHECK(world.flows() == 1);
+  CHECK(world.stats().used == used);
+  CHECK(victim.flow().early_ack == 1001);
+  CHECK_THAT(victim.peer(data(1001, 1000)), Kept(VSNOOP_REASON_in_order));
+  CHECK_THAT(victim.emitted(), OneAck(2001));
+  CHECK_THAT(victim.guest(ack(2001)), Dropped(VSNOOP_REASON_guest_covered));
+}
+
+TEST_CASE("security: a spoofed handshake opens no flow, spoofed segments change none") {
+  Options options;
+  Connection c(options);
+  c.peer(syn());
+  c.guest(syn_ack());
+  // One who cannot see the SYN-ACK has to guess its number.
+  for (uint32_t guess : {0u, 2u, 77u, 0x80000000u, 0xffffffffu}) c.peer(ack(guess));
+  CHECK_FALSE(c.tracked());
+  c.peer(ack(1));
+  REQUIRE(c.tracked());
+  CHECK_THAT(c.peer(data(1, 1000)), Kept());
+  CHECK_THAT(c.emitted(), OneAck(1001));
+  const vsnoop_flow_info before = c.flow();
+  c.peer(data(1001, 1000).ack(0x40000000));  // RFC 5961 5.2
+  c.peer(rst(0x40000000));                   // 3.2
+  c.peer(data(0x40000000, 1000));            // outside the window
+  c.peer(data(1001, 1000).bad());
+  const vsnoop_flow_info after = c.flow();
+  CHECK(after.rcv_nxt == before.rcv_nxt);
+  CHECK(after.early_ack == before.early_ack);
+  CHECK(after.state == VSNOOP_FLOW_ACTIVE);
+}
+
+TEST_CASE("security: another guest's flood changes nothing for a guest with its own share") {
+  Setup setup;
+  setup.engine.flows = 1024;
+  setup.engine.custodies = 1024;
+  setup.guest.budget = 256 << 10;
+  setup.engine.budget = 512 << 10;  // what the guests' shares add up to
+  World calm(setup), stormy(setup);
+  const auto quiet = victims_view(calm, 40000, 0);
+  const auto loud = victims_view(stormy, 40000, 10);
+  CHECK(quiet.size() >= 80);
+  CHECK(quiet == loud);
+  // The attacker got to its own bound and not beyond.
+  CHECK(stormy.stats(1).peak_held > setup.guest.budget / 2);
+  CHECK(stormy.stats(1).peak_held <= setup.guest.budget);
+  CHECK(stormy.stats(0).promised_bytes == calm.stats(0).promised_bytes);
+  CHECK(stormy.stats(0).latency_us_sum == calm.stats(0).latency_us_sum);
+}
+
+TEST_CASE("security: a guest that crowds out shared room costs others their promises, no bytes") {
+  Setup setup;
+  setup.engine.flows = 1024;
+  setup.engine.custodies = 1024;
+  setup.guest.budget = 256 << 10;
+  setup.engine.budget = 64 << 10;  // less than the shares add up to
+  World world(setup);
+  const auto seen = victims_view(world, 40000, 10);
+  CHECK(world.stats(0).held + world.stats(1).held <= setup.engine.budget);
+  CHECK(world.count(VSNOOP_REASON_no_budget, 0) > 0);
+  const auto passed = std::count_if(seen.begin(), seen.end(), [](const std::string& line) {
+    return line.find("-> PASS (no_budget)") != std::string::npos;
+  });
+  CHECK(passed == static_cast<long>(world.count(VSNOOP_REASON_no_budget, 0)));
+}
+
+TEST_CASE("security: provoked re-delivery is bounded") {
+  Setup setup;
+  setup.guest.giveup_us = 10000000;
+  Established c(setup);
+  c.peer(data(1, 1000));
+  c.peer(data(1001, 1000));
+  c.emitted();
+  // A guest that asks for the same frame ten thousand times within a second.
+  for (int i = 0; i < 10000; ++i) {
+    c.guest(ack(1).window(502).sack({{1001, 2001}}));
+    if (i % 10 == 0) c.advance(1);
+  }
+  const uint64_t again = c.stats().redelivered_frames;
+  CHECK(again > 0);
+  CHECK(again <= 40);
+}
