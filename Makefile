@@ -2,15 +2,15 @@
 # The front door. Everything is built under build/; the work is done by CMake and scripts/.
 
 SAN ?= 0
-SUITES ?= $(if $(filter 1,$(SAN)),san,release clang san live)
+SUITES ?= $(if $(filter 1,$(SAN)),san,release clang san live sim)
 # A plain user, and root after "su", may lack these; apt-get, ip, ethtool and nginx need them.
 export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test bench build deps format lint clean
+.PHONY: help run test bench fuzz soak mutants sim campaign xen-test xen-campaign build deps format lint clean
 
 help: ## show this list
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1	\2/p' Makefile | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1	\2/p' Makefile | expand -t 16
 
 run: ## peer, driver domain and guest on this machine: table, picture, build/run.json (root or sudo)
 	@scripts/deps.sh build run
@@ -18,20 +18,51 @@ run: ## peer, driver domain and guest on this machine: table, picture, build/run
 	@scripts/as-root.sh scripts/run.py --build build/release --out build
 
 test: ## all tests; SAN=1 only the sanitizer build, SUITES="release live" only those named
-	@scripts/deps.sh build test
+	@scripts/deps.sh build test sim
 	@scripts/test.sh $(SUITES)
+
+fuzz: ## libFuzzer on every target for T=60 seconds each; findings in build/fuzz
+	@scripts/deps.sh build fuzz
+	@scripts/fuzz.sh $(or $(T),60)
+
+soak: ## promise oracle for MINUTES=10 from SEED=1 on, and as root 100,000 live connections
+	@scripts/deps.sh build test
+	@scripts/soak.sh $(or $(SEED),1) $(or $(MINUTES),10)
+
+mutants: ## deliberate one-line faults in snoop-core, each of which the tests must catch
+	@scripts/deps.sh build test
+	@tests/mutants/mutants.py
 
 bench: ## ns per packet; also written to build/bench.json
 	@scripts/deps.sh build bench
 	@scripts/build.sh release
 	@build/release/tests/bench --benchmark_out=build/bench.json --benchmark_out_format=json
 
+sim: ## the same core in ns-3 beside the alternatives: table and build/sim.json, in two minutes
+	@scripts/deps.sh build sim run
+	@scripts/build.sh sim
+	@sim/campaign/headline.py --build build/sim --out build
+
+campaign: ## all simulated experiments; pictures and build/campaign/index.html
+	@scripts/deps.sh build sim campaign
+	@scripts/build.sh sim
+	@snakemake --snakefile sim/campaign/Snakefile --directory build/campaign --cores $(or $(JOBS),all)
+
+xen-test: ## boots real Xen in an emulator: cases, table, build/xen.json; KERNEL=6.12 on that one
+	@scripts/deps.sh build xen
+	@scripts/build.sh release
+	@xen-netback-patch/testbed/xentest.py test --kernel $(or $(KERNEL),6.1)
+
+xen-campaign: ## every cell on real Xen, three times; goes on where it was ended
+	@scripts/deps.sh build xen
+	@xen-netback-patch/testbed/xentest.py campaign --kernel $(or $(KERNEL),6.1)
+
 build: ## install what building needs, build build/release/tools/vsnoop
 	@scripts/deps.sh build
 	@scripts/build.sh release
 
 deps: ## install the Debian packages for all of the above
-	@scripts/deps.sh build test run bench
+	@scripts/deps.sh build test run bench sim campaign xen
 
 format: ## reformat the C++ sources
 	@scripts/deps.sh lint

@@ -12,8 +12,8 @@ declare -A packages=(
   [fuzz]="clang-14 libclang-rt-14-dev llvm-14"
   [run]="iproute2 ethtool gnuplot-nox python3 python3-rich"
   [bench]="libbenchmark-dev"
-  [xen]="qemu-system-x86 libxen-dev busybox-static cpio kmod make gcc-12 bc xz-utils zstd
-         python3 python3-rich gnuplot-nox"
+  [xen]="qemu-system-x86 libxen-dev busybox-static cpio kmod make gcc-12 bc patch xz-utils zstd
+         dwarves iproute2 iptables ethtool tcpdump python3 python3-rich gnuplot-nox"
   [sim]="libns3-dev python3"
   [campaign]="snakemake python3-pandas python3-matplotlib chromium"
   [lint]="clang-format clang-tidy shellcheck"

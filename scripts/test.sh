@@ -1,14 +1,16 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 # Builds and runs test suites; all of them, fastest first, unless some are named.
-#   scripts/test.sh [release|clang|san|live]...
+#   scripts/test.sh [release|clang|san|live|sim|xen]...
 #     release, clang, san   unit tests, header and house checks in that build (see build.sh)
 #     live                  tests/live on the release build, in network namespaces: wants root
+#     sim                   the ns-3 module; its decision logs are replayed by the release build
+#     xen                   one boot of real Xen with the patched xen-netback, in an emulator
 # The last line is "N passed, N failed[, N skipped]"; a build that fails counts as one failure.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-(($#)) || set -- release clang san live
+(($#)) || set -- release clang san live sim
 passed=0 failed=0 skipped=0
 
 # run_ctest BUILD-DIR SUITE CTEST-ARG...: runs it below "${wrapper[@]}" and adds up the results.
@@ -84,8 +86,20 @@ for suite in "$@"; do
     live)
       if build release; then live; fi
       ;;
+    sim)
+      if build release && build sim; then run_ctest build/sim sim -j "${JOBS:-$(nproc)}"; fi
+      ;;
+    xen)
+      if build release; then
+        if xen-netback-patch/testbed/xentest.py short; then
+          passed=$((passed + 1))
+        else
+          failed=$((failed + 1))
+        fi
+      fi
+      ;;
     *)
-      echo "test.sh: no suite '$suite'; there are: release clang san live" >&2
+      echo "test.sh: no suite '$suite'; there are: release clang san live sim xen" >&2
       exit 2
       ;;
   esac
