@@ -7,7 +7,7 @@ SUITES ?= $(if $(filter 1,$(SAN)),san,release clang san live sim)
 export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test bench fuzz soak mutants sim campaign xen-test xen-campaign build deps format lint clean
+.PHONY: help run test bench fuzz soak mutants sim campaign xen-test xen-campaign deb build deps format lint clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1	\2/p' Makefile | expand -t 16
@@ -18,7 +18,7 @@ run: ## peer, driver domain and guest on this machine: table, picture, build/run
 	@scripts/as-root.sh scripts/run.py --build build/release --out build
 
 test: ## all tests; SAN=1 only the sanitizer build, SUITES="release live" only those named
-	@scripts/deps.sh build test sim
+	@scripts/deps.sh build test sim deb
 	@scripts/test.sh $(SUITES)
 
 fuzz: ## libFuzzer on every target for T=60 seconds each; findings in build/fuzz
@@ -57,12 +57,16 @@ xen-campaign: ## every cell on real Xen, three times; goes on where it was ended
 	@scripts/deps.sh build xen
 	@xen-netback-patch/testbed/xentest.py campaign --kernel $(or $(KERNEL),6.1)
 
+deb: ## Debian packages in build/deb/: the tools, and Xen's netback for DKMS
+	@scripts/deps.sh build deb
+	@scripts/deb.sh
+
 build: ## install what building needs, build build/release/tools/vsnoop
 	@scripts/deps.sh build
 	@scripts/build.sh release
 
 deps: ## install the Debian packages for all of the above
-	@scripts/deps.sh build test run bench sim campaign xen
+	@scripts/deps.sh build test run bench sim campaign xen deb
 
 format: ## reformat the C++ sources
 	@scripts/deps.sh lint

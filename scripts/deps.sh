@@ -14,6 +14,7 @@ declare -A packages=(
   [bench]="libbenchmark-dev"
   [xen]="qemu-system-x86 libxen-dev busybox-static cpio kmod make gcc-12 bc patch xz-utils zstd
          dwarves iproute2 iptables ethtool tcpdump python3 python3-rich gnuplot-nox"
+  [deb]="debhelper dh-dkms dkms g++-12 patch xz-utils kmod linux-headers-amd64 linux-source-6.1"
   [sim]="libns3-dev python3"
   [campaign]="snakemake python3-pandas python3-matplotlib chromium"
   [lint]="clang-format clang-tidy shellcheck"

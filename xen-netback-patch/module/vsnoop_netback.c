@@ -826,17 +826,26 @@ static void destroy(struct xenvif_vsnoop *vs)
 	struct vsnoop_held *released;
 	struct vsnoop_queue *queues;
 	struct sk_buff_head gone;
+	struct vsnoop_feed feed;
 	struct sk_buff *skb;
 	unsigned int i;
 	void *memory;
 	u8 *slots;
+	u64 now;
 
 	if (!vs->engine)
 		return;
 	__skb_queue_head_init(&gone);
 	spin_lock_bh(&vs->lock);
 	WARN_ON_ONCE(vs->in_flight);
-	released = vsnoop_guest_stop(vs->engine, 0, now_us());
+	now = now_us();
+	released = vsnoop_guest_stop(vs->engine, 0, now);
+	/* Frames that came back from a ring wait to be fetched. */
+	while (vsnoop_next(vs->engine, 0, &feed, now)) {
+		vsnoop_fed(vs->engine, 0, &feed, now);
+		feed.held->next = released;
+		released = feed.held;
+	}
 	for (i = 0; i < vs->vif->dev->num_tx_queues; i++) {
 		skb_queue_splice_init(&vs->queues[i].out, &gone);
 		while ((skb = __skb_dequeue(&vs->queues[i].in_ring))) {
