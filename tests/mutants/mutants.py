@@ -161,7 +161,7 @@ def prepare():
             if not copy.exists() or copy.read_bytes() != wanted:
                 copy.write_bytes(wanted)
                 shutil.copymode(path, copy)
-    done = run(["cmake", "-S", TREE, "-B", BUILD, "-G", "Ninja", "-DCMAKE_C_COMPILER=gcc",
+    done = run(["cmake", "-S", TREE, "-B", BUILD, "-G", "Ninja", "-DVSNOOP_PROOF=ON", "-DCMAKE_C_COMPILER=gcc",
                 "-DCMAKE_CXX_COMPILER=g++"], 300)
     if done.returncode:
         sys.exit(f"mutants.py: {done.stdout[-2000:]}")

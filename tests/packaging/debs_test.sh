@@ -1,0 +1,119 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+# Builds the packages, looks into them, and has DKMS build the module from them with the kernel
+# headers and sources of this machine; sources that are not those of the kernel are refused.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+
+# DKMS makes a signing key in here, whatever its tree is: not on this machine, please.
+if ((EUID == 0)) && [[ ! ${VSNOOP_TEST_UNSHARED-} ]]; then
+  VSNOOP_TEST_UNSHARED=1 exec unshare --mount "$0"
+fi
+((EUID != 0)) || { mkdir -p /var/lib/dkms && mount -t tmpfs tmpfs /var/lib/dkms; }
+
+for need in dh dh_dkms dkms xz g++-12; do
+  command -v "$need" >/dev/null || {
+    echo "SKIPPED: there is no $need (scripts/deps.sh deb)"
+    exit 0
+  }
+done
+archive=/usr/src/linux-source-6.1.tar.xz
+headers=$(find /usr/src -maxdepth 1 -name 'linux-headers-6.1.*-amd64' | sort -V | tail -n 1)
+release=${headers##*/linux-headers-}
+if [[ ! $headers || ! -e $archive ]]; then
+  echo "SKIPPED: no linux-headers or linux-source of 6.1 (scripts/deps.sh deb)"
+  exit 0
+fi
+
+dir=$(mktemp -d)
+trap 'rm -rf "$dir"' EXIT
+status=0
+fail() {
+  echo "$*"
+  status=1
+}
+# holds WHAT TEXT PART
+holds() { [[ $2 == *"$3"* ]] || fail "$1: '$3' is not in: $2"; }
+
+# --- the packages
+scripts/deb.sh >"$dir/out" || { cat "$dir/out" && exit 1; }
+tools=$(echo build/deb/vsnoop-tools_*.deb)
+dkms=$(echo build/deb/vsnoop-xen-netback-dkms_*_all.deb)
+version=$(dpkg-deb -f "$dkms" Version)
+dpkg-deb -x "$tools" "$dir/tools"
+dpkg-deb -x "$dkms" "$dir/dkms"
+dpkg-deb -e "$dkms" "$dir/control"
+
+holds "help of the packaged program" "$("$dir/tools/usr/bin/vsnoop" xen --help)" quiesce
+for script in usr/sbin/vsnoop-migrate etc/xen/scripts/vif-vsnoop{,-openvswitch,-route}; do
+  sh -n "$dir/tools/$script" || fail "$script"
+  [[ -x $dir/tools/$script ]] || fail "$script cannot be executed"
+done
+man=$dir/tools/usr/share/man/man8
+[[ -s $man/vsnoop-xen.8.gz && -s $man/vsnoop-migrate.8.gz ]] || fail "no manual page"
+holds "the tools' dependencies" "$(dpkg-deb -f "$tools" Depends)" libxenstore
+[[ $(dpkg-deb -f "$tools" Depends) != *dkms* ]] || fail "the tools depend on dkms"
+holds "configuration files" "$(dpkg-deb -I "$tools" conffiles)" /etc/vsnoop/xen.conf
+holds "the module's dependencies" "$(dpkg-deb -f "$dkms" Depends)" "linux-source-6.1"
+holds "postinst" "$(<"$dir/control/postinst")" "vsnoop-xen-netback"
+odd=$(find "$dir/tools" "$dir/dkms" -type f -perm /022 -o -name '*.orig' -o -name '*.o')
+[[ ! $odd ]] || fail "should not be packaged so: $odd"
+
+# --- the module
+# Only netback's part of the archive, so that it need be unpacked but once.
+netback=drivers/net/xen-netback
+mkdir "$dir/upstream" "$dir/good" "$dir/bad"
+tar -C "$dir/upstream" --wildcards -xf "$archive" "*/$netback/*"
+pack() { (cd "$dir/upstream" && tar -cJf "$dir/$1/linux-source-6.1.tar.xz" -- *); }
+pack good
+file=$(echo "$dir"/upstream/*/"$netback/netback.c")
+sed -i '0,/XEN_NETBK/s//XEN_NETBX/' "$file"
+pack bad
+
+source=$dir/dkms/usr/src
+export VSNOOP_SOURCE_DIR
+run_dkms() {
+  dkms "$@" -m vsnoop-xen-netback -v "$version" -k "$release" --arch x86_64 \
+    --kernelsourcedir "$headers" --sourcetree "$source" --dkmstree "$dir/tree" 2>&1
+}
+mkdir "$dir/tree"
+run_dkms add >/dev/null
+built=$dir/tree/vsnoop-xen-netback/$version/$release/x86_64/module
+
+VSNOOP_SOURCE_DIR=$dir/bad
+! said=$(run_dkms build) || fail "a changed netback.c was built: $said"
+holds "DKMS, of a changed netback.c" "$said" "netback.c: FAILED"
+holds "DKMS's log, of a changed netback.c" \
+  "$(<"$dir/tree/vsnoop-xen-netback/$version/build/make.log")" "not those that series/6.1"
+[[ ! -e $built ]] || fail "and there is a module: $(ls "$built")"
+
+VSNOOP_SOURCE_DIR=$dir/good
+said=$(run_dkms build) || {
+  fail "DKMS failed: $said"
+  cat "$dir/tree/vsnoop-xen-netback/$version/build/make.log"
+}
+module=$(echo "$built"/xen-netback.ko*)
+[[ -s $module ]] || fail "DKMS built no module: $said"
+holds "the module's parameters" "$(/sbin/modinfo -F parm "$module")" vsnoop_total_kib
+holds "the kernel it is for" "$(/sbin/modinfo -F vermagic "$module")" "$release "
+
+# refused WHAT REASON RELEASE HEADERS: of the step that DKMS runs first.
+refused() {
+  local said
+  ! said=$("$source/vsnoop-xen-netback-$version/assemble.sh" "$3" "$4" 2>&1) ||
+    fail "$1 was not refused"
+  holds "$1" "$said" "$2"
+}
+mkdir "$dir/admin"
+printf 'Package: linux-source-6.1\nStatus: install ok installed\nVersion: 6.1.1-1\nArchitecture: all
+Maintainer: x\nDescription: x\n' >"$dir/admin/status"
+DPKG_ADMINDIR=$dir/admin refused "a linux-source older than the kernel" \
+  "of version 6.1.1-1: install linux-source-6.1=6.1." "$release" "$headers"
+: >"$dir/admin/status"
+DPKG_ADMINDIR=$dir/admin refused "a linux-source that is not installed" "of version none" \
+  "$release" "$headers"
+refused "a kernel that is no package" "not one of Debian's packages" "$release" "$dir"
+refused "a kernel without a series" "no patches for kernel 5.10.0-1-amd64" 5.10.0-1-amd64 "$headers"
+VSNOOP_SOURCE_DIR=$dir
+refused "no linux-source" "is missing: install linux-source-6.1" "$release" "$headers"
+exit $status

@@ -1,0 +1,126 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+# vif-vsnoop and vsnoop-migrate, with stand-ins for xl, vsnoop and xenstore that note what they are
+# asked.
+# shellcheck disable=SC2016 # what stands in '' is for the stand-ins' own shells
+set -euo pipefail
+scripts=$(cd "$(dirname "$0")/../../xen-netback-patch/scripts" && pwd)
+dir=$(mktemp -d)
+trap 'rm -rf "$dir"' EXIT
+status=0
+
+expect() { # WHAT WANTED GOT
+  [[ $3 == "$2" ]] && return
+  printf '%s: expected:\n%s\ngot:\n%s\n' "$1" "$2" "$3"
+  status=1
+}
+
+# stand_in NAME SCRIPT
+mkdir "$dir/bin" "$dir/scripts"
+stand_in() {
+  printf '#!/bin/bash\n%s\n' "$2" >"$dir/bin/$1"
+  chmod +x "$dir/bin/$1"
+}
+export dir PATH=$dir/bin:$PATH
+
+# --- vif-vsnoop
+stand_in xenstore-read 'case $1 in
+  backend/vif/3/*/frontend-id) echo 3 ;;
+  /local/domain/3/name) cat "$dir/name" ;;
+  *) echo "no $1" >&2; exit 1 ;;
+esac'
+stand_in xenstore-write 'echo "write $*" >>"$dir/said"'
+for plain in vif-bridge vif-openvswitch; do
+  printf '#!/bin/sh\necho "%s $*" >>"$dir/said"; exit 7\n' "$plain" >"$dir/scripts/$plain"
+done
+cp "$scripts/vif-vsnoop" "$dir/scripts"
+ln -s vif-vsnoop "$dir/scripts/vif-vsnoop-openvswitch"
+chmod +x "$dir"/scripts/*
+export VSNOOP_XEN_CONF=$dir/xen.conf
+
+# vif NAME HANDLE SCRIPT ARG...: what is done for that guest, and the exit status.
+vif() {
+  local code=0
+  echo "$1" >"$dir/name"
+  : >"$dir/said"
+  XENBUS_PATH=backend/vif/3/$2 "$dir/scripts/$3" "${@:4}" 2>/dev/null || code=$?
+  cat "$dir/said"
+  echo "status $code"
+}
+
+expect "no configuration" "vif-bridge online type_if=vif
+status 7" "$(vif web 0 vif-vsnoop online type_if=vif)"
+
+printf '# a comment\n\nweb.1 off\nweb   hold,vif_kib=8192\ndb*   ring # the rest\nnode? hold' \
+  >"$dir/xen.conf"
+expect "a guest's line" "write backend/vif/3/0/vsnoop hold,vif_kib=8192
+vif-bridge online
+status 7" "$(vif web 0 vif-vsnoop online)"
+expect "the line of one vif, which comes first" "write backend/vif/3/1/vsnoop off
+vif-bridge online
+status 7" "$(vif web 1 vif-vsnoop online)"
+expect "a pattern" "write backend/vif/3/0/vsnoop ring
+vif-bridge online
+status 7" "$(vif db-main 0 vif-vsnoop online)"
+expect "a last line without an end" "write backend/vif/3/0/vsnoop hold
+vif-bridge online
+status 7" "$(vif node9 0 vif-vsnoop online)"
+expect "a guest that migrates in" "write backend/vif/3/0/vsnoop hold,vif_kib=8192
+vif-bridge online
+status 7" "$(vif web--incoming 0 vif-vsnoop online)"
+expect "another plain script, by name" "write backend/vif/3/0/vsnoop hold,vif_kib=8192
+vif-openvswitch online
+status 7" "$(vif web 0 vif-vsnoop-openvswitch online)"
+expect "a guest without a line" "vif-bridge online
+status 7" "$(vif mail 0 vif-vsnoop online)"
+expect "offline" "vif-bridge offline
+status 7" "$(vif web 0 vif-vsnoop offline)"
+stand_in xenstore-write 'exit 1'
+expect "no setting, but a network" "vif-bridge online
+status 7" "$(vif web 0 vif-vsnoop online)"
+
+# --- vsnoop-migrate
+stand_in vsnoop 'echo "vsnoop $*" >>"$dir/said"; exit "$(cat "$dir/$2")"'
+stand_in xl 'case $1 in
+  domid) [[ $2 == web ]] && echo 3 ;;
+  *) echo "xl $*" >>"$dir/said"; [[ ! -e $dir/killed ]] || kill -TERM $PPID; exit "$(cat "$dir/xl")" ;;
+esac'
+
+# migrate QUIESCE XL ARG...: what happens if these exit so.
+migrate() {
+  local code=0
+  : >"$dir/said"
+  echo "$1" >"$dir/quiesce"
+  echo 0 >"$dir/resume"
+  echo "$2" >"$dir/xl"
+  "$scripts/vsnoop-migrate" "${@:3}" 2>/dev/null || code=$?
+  cat "$dir/said"
+  echo "status $code"
+}
+
+asked="vsnoop xen quiesce --timeout 30s --on-timeout abort 3"
+expect "success: it is gone, nothing to resume" "$asked
+xl migrate web other
+status 0" "$(migrate 0 0 web other)"
+expect "options" "vsnoop xen quiesce --timeout 5s --on-timeout reset 3
+xl migrate --debug -s rsh web other
+status 0" "$(migrate 0 0 --timeout 5s --on-timeout reset web other --debug -s rsh)"
+expect "xl fails: it goes on here" "$asked
+xl migrate web other
+vsnoop xen resume 3
+status 9" "$(migrate 0 9 web other)"
+expect "not drained: it stays" "$asked
+vsnoop xen resume 3
+status 3" "$(migrate 3 0 web other)"
+touch "$dir/killed"
+expect "interrupted" "$asked
+xl migrate web other
+vsnoop xen resume 3
+status 130" "$(migrate 0 0 web other)"
+rm "$dir/killed"
+expect "no such guest" "status 1" "$(migrate 0 0 nobody other)"
+for wrong in "web" "" "--timeout" "--live web other"; do
+  # shellcheck disable=SC2086
+  expect "usage: $wrong" "status 2" "$(migrate 0 0 $wrong)"
+done
+exit $status

@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+# shellcheck shell=sh
+# What scenarios in dom0 are written with. Guests are named g2, g3, ... after the last byte of their
+# address 10.0.0.N. What a scenario prints in a line "== FAILED: ..." makes the whole boot fail.
+
+say() { echo "== $*"; }
+fail() { say "FAILED: $*"; }
+
+# netback [FILE.ko [PARAMETER...]]: loads it and makes the bridge; without a file the kernel
+# package's own module.
+netback() {
+  if [ -n "$1" ]; then insmod "$@"; else modprobe xen-netback; fi || fail "insmod $*"
+  modprobe bridge
+  [ -e /sys/class/net/br0 ] && return
+  /sbin/ip link add br0 type bridge stp_state 0 mcast_snooping 0
+  /sbin/ip addr add 10.0.0.1/24 dev br0
+  echo 0 >/proc/sys/net/ipv6/conf/br0/accept_dad
+  /sbin/ip link set br0 up
+  /sbin/ip -6 addr add fd00::1/64 dev br0 nodad
+}
+
+# guest NAME PCPU [WORD...]: makes it on that physical CPU and waits until it answers.
+#   memory=MB vcpus=N   modules=A,B sysctl=KEY:VALUE;...   cfg:LINE (of its xl configuration)
+#   vif:KEY=VALUE (of its vif); other words go to its kernel's command line.
+guest() {
+  name=$1 pcpu=$2
+  shift 2
+  n=${name#g} extra="" vif="" file=/run/$name.cfg memory=128 vcpus=1
+  : >"$file"
+  for word in "$@"; do
+    case $word in
+      cfg:*) echo "${word#cfg:}" >>"$file" ;;
+      vif:*) vif="$vif,${word#vif:}" ;;
+      memory=*) memory=${word#memory=} ;;
+      vcpus=*) vcpus=${word#vcpus=} ;;
+      modules=* | sysctl=*) extra="$extra vs.$word" ;;
+      *) extra="$extra $word" ;;
+    esac
+  done
+  cat >>"$file" <<EOT
+name="$name"
+type="pv"
+kernel="/boot/vmlinux"
+ramdisk="/boot/guest.cpio"
+memory=$memory
+vcpus=$vcpus
+cpus="$pcpu"
+tsc_mode="native"
+on_crash="preserve"
+extra="console=hvc0 loglevel=${guest_loglevel:-5} mitigations=off tsc=nowatchdog vs.ip=10.0.0.$n$extra"
+EOT
+  grep -q ^vif= "$file" || printf 'vif=["bridge=br0,script=%s,mac=00:16:3e:00:00:%02x%s"]\n' \
+    "${vif_script:-vif-plain}" "$n" "$vif" >>"$file"
+  xl create -q "$file" >/run/xl.out 2>&1 || fail "xl create $name: $(cat /run/xl.out)"
+  reached "$name"
+}
+
+# reached NAME: waits until it answers pings.
+reached() {
+  until ping -c 1 -W 1 "10.0.0.${1#g}" >/dev/null 2>&1; do
+    if ! xl list "$1" 2>/dev/null | tail -n 1 | grep -q ' [r-][b-]---* '; then
+      fail "$1 is gone"
+      cat "/var/log/xen/console/guest-$1.log"
+      return 1
+    fi
+  done
+}
+
+# sender [WORD...]: guest g9 on physical CPU 2 with a network card of its own, wired to dom0's eth0,
+# which is in the bridge. What g9 sends comes to dom0 as from another machine.
+sender() {
+  modprobe xen-pciback
+  xl pci-assignable-add 00:11.0 >/dev/null || fail "00:11.0 cannot be given away"
+  modprobe e1000e
+  # The wire between the cards has no rate: bursts must find room.
+  /sbin/ethtool -G eth0 rx 4096
+  /sbin/ip link set eth0 master br0 up
+  guest g9 "${sender_pcpu:-2}" 'cfg:pci=["00:11.0,permissive=1"]' 'cfg:vif=[]' \
+    modules=xen-pcifront,e1000 memory=256 "$@"
+  # As on a machine with more memory.
+  on g9 'sysctl -q -w net.ipv4.tcp_wmem="4096 16384 4194304" net.ipv4.tcp_rmem="4096 131072 6291456"'
+}
+
+# receiver NAME: starts the sink in it.
+receiver() {
+  on "$1" 'sysctl -q -w net.ipv4.tcp_rmem="4096 131072 6291456"
+    xen-load sink </dev/null >/dev/null 2>/run/sink.log &'
+}
+
+# on NAME COMMAND...: runs it in a guest's shell, prints what it prints.
+on() {
+  address=10.0.0.${1#g}
+  shift
+  printf '%s\nexit\n' "$*" | nc "$address" 23
+}
+
+# busy NAME..., calm NAME...: starts or stops a loop that keeps a guest's virtual CPU busy. It gives
+# way to whatever else the guest has to do.
+busy() {
+  for one in "$@"; do
+    on "$one" 'xen-load busy </dev/null >/dev/null 2>&1 & echo $! >/run/busy'
+  done
+}
+calm() { for one in "$@"; do on "$one" 'kill $(cat /run/busy)'; done; }
+
+# vif NAME: its (first) vif in dom0. vifpath NAME: the vif's backend folder in xenstore.
+vif() { echo "vif$(xl domid "$1").0"; }
+vifpath() { echo "/local/domain/0/backend/vif/$(xl domid "$1")/0"; }
+
+# offload NAME SETTING: off, ring, hold,... and waits until the module says so.
+offload() {
+  at=$(vifpath "$1")
+  # The unpatched module has no such switch; it is always off.
+  if [ "$2" = off ] && ! xenstore-exists "$at/vsnoop-state"; then return; fi
+  xenstore-write "$at/vsnoop" "$2"
+  awaits "$at/vsnoop-state" "${2%%,*}"
+}
+
+# awaits KEY VALUE: waits until a key of xenstore has a value.
+awaits() {
+  tries=0
+  until [ "$(xenstore-read "$1" 2>/dev/null)" = "$2" ]; do
+    tries=$((tries + 1))
+    if [ $tries -gt 500 ]; then
+      fail "$1 is '$(xenstore-read "$1" 2>&1)', not '$2'"
+      return 1
+    fi
+    usleep 10000
+  done
+}
+
+# cell ID RECEIVER WORD...: one series of transfers from g9, as xen-load's words say.
+cell() {
+  id=$1 to=$2
+  shift 2
+  say "cell $id"
+  /sbin/ethtool -S "$(vif "$to")" >"/results/$id.before"
+  xen-cputime >"/results/$id.cpu"
+  on g9 "xen-load send --to 10.0.0.${to#g} $* 2>&1" >"/results/$id.jsonl"
+  xen-cputime >>"/results/$id.cpu"
+  /sbin/ethtool -S "$(vif "$to")" >"/results/$id.after"
+  say "done $id"
+}

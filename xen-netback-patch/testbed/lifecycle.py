@@ -1,0 +1,284 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""What may happen to a guest while promises are open, and what its traffic must look like then."""
+
+import dataclasses
+import json
+
+import cells
+
+EXACT = "every byte arrives"
+CUT = "the sender is shown a reset; what was read is right"
+
+
+@dataclasses.dataclass(frozen=True)
+class Scenario:
+    """One boot. `cases` name the streams (see the function below) with what must become of them."""
+
+    name: str
+    script: str
+    cases: dict
+    machine: dict = dataclasses.field(default_factory=dict)
+
+    def judge(self, results):
+        """What was not as it must be, in words."""
+        wrong = []
+        for case, must in self.cases.items():
+            path = results / f"{case}.jsonl"
+            lines = path.read_text().splitlines() if path.exists() else []
+            transfers = [json.loads(line) for line in lines if line.startswith("{\"size\"")]
+            said = [line for line in lines if not line.startswith("{")]
+            if not transfers:
+                wrong.append(f"{case}: no transfers{': ' + said[0] if said else ''}")
+                continue
+            lost = sum(t["lost_bytes"] for t in transfers)
+            failed = [t for t in transfers if t["failed"]]
+            if lost:
+                wrong.append(f"{case}: {lost} bytes were not as sent")
+            if must == EXACT and (failed or said):
+                wrong.append(f"{case}: {failed[0]['error'] if failed else said[0]}")
+            if must == CUT and not (failed and "reset" in failed[0]["error"]):
+                wrong.append(f"{case}: the sender was shown no reset, but "
+                             f"'{failed[0]['error'] if failed else 'nothing'}'")
+        return wrong
+
+
+# stream CASE GUEST [WORD...]: one long transfer from g9 in the background; returns when early ACKs
+# flow. ended CASE: waits for its end. settled GUEST: waits until nothing promised is outstanding and
+# nothing is held. recorded GUEST NAME: keeps the decision log of what comes.
+_LIB = r"""
+counter() { /sbin/ethtool -S "$(vif "$1")" | sed -n "s/^ *$2: //p"; }
+stream() {
+  case=$1 to=$2
+  shift 2
+  early=$(counter "$to" vsnoop_early_acks)
+  (
+    on g9 "xen-load send --to 10.0.0.${to#g} --connections 1 --warm 0 --repeat 1 --sizes 40M --phase 0 $* 2>&1" \
+      >"/results/$case.jsonl"
+    : >"/run/$case.end"
+  ) &
+  tries=0
+  while [ "$(counter "$to" vsnoop_early_acks)" = "$early" ]; do
+    tries=$((tries + 1))
+    if [ $tries -gt 500 ]; then
+      fail "$case: no early ACKs"
+      break
+    fi
+    usleep 10000
+  done
+  usleep 50000
+}
+ended() {
+  tries=0
+  until [ -e "/run/$1.end" ]; do
+    tries=$((tries + 1))
+    if [ $tries -gt 1200 ]; then
+      fail "$1: the transfers do not end"
+      return
+    fi
+    usleep 100000
+  done
+  say "case $1 ended"
+}
+settled() {
+  tries=0
+  until [ "$(counter "$1" vsnoop_outstanding) $(counter "$1" vsnoop_held)" = "0 0" ]; do
+    tries=$((tries + 1))
+    if [ $tries -gt 500 ]; then
+      fail "$1: $(counter "$1" vsnoop_outstanding) bytes outstanding, $(counter "$1" vsnoop_held) held"
+      return
+    fi
+    usleep 10000
+  done
+}
+recorded() {
+  cat "/sys/kernel/debug/xen-netback/$(vif "$1")/vsnoop_log" >"/results/$2.vslog" &
+  recorder=$!
+  usleep 200000
+}
+"""
+
+_UP = """netback /xen-netback.ko
+guest g2 1 memory=256
+receiver g2
+guest g3 1
+sender
+busy g2 g3
+"""
+
+
+def _short():
+    off, hold = cells.short()
+    script = _LIB + _UP + f"""guest g4 1
+busy g4
+cell {off.name()} g2 --seed {off.seed()} --connections 10 --warm 200k --sizes 100k --repeat 20
+recorded g2 short
+offload g2 hold,engage=always
+cell {hold.name()} g2 --seed {hold.seed()} --connections 10 --warm 200k --sizes 100k --repeat 20
+stream paused g2
+xl pause g2
+usleep 700000
+xl unpause g2
+ended paused
+settled g2
+offload g2 off
+kill $recorder
+"""
+    return Scenario("short", script, {"paused": EXACT})
+
+
+def _alive():
+    """The vif survives."""
+    script = _LIB + _UP + """
+recorded g2 alive
+offload g2 hold,engage=always
+stream paused g2
+xl pause g2
+usleep 700000
+xl unpause g2
+ended paused
+stream paused-long g2
+xl pause g2
+sleep 5
+xl unpause g2
+ended paused-long
+settled g2
+
+stream switched-off g2
+echo N >/sys/module/xen_netback/parameters/vsnoop
+awaits "$(vifpath g2)/vsnoop-state" off
+usleep 200000
+echo Y >/sys/module/xen_netback/parameters/vsnoop
+awaits "$(vifpath g2)/vsnoop-state" hold
+ended switched-off
+stream toggled g2
+for setting in off hold,engage=always ring,engage=always hold,engage=always off hold,engage=always; do
+  xenstore-write "$(vifpath g2)/vsnoop" $setting
+  usleep 150000
+done
+ended toggled
+settled g2
+
+stream quiesced g2
+xenstore-write "$(vifpath g2)/vsnoop/quiesce" 1
+awaits "$(vifpath g2)/vsnoop-state" quiesced
+settled g2
+xenstore-write "$(vifpath g2)/vsnoop/quiesce" 0
+awaits "$(vifpath g2)/vsnoop-state" hold
+ended quiesced
+
+on g2 'modprobe iptable_filter; modprobe xt_tcpudp; modprobe xt_statistic
+  xtables-legacy-multi iptables -A INPUT -p tcp --dport 5001 -m statistic --mode random --probability 0.02 -j DROP'
+stream guest-drops g2
+ended guest-drops
+on g2 'xtables-legacy-multi iptables -F INPUT'
+settled g2
+
+early=$(counter g2 vsnoop_early_acks)
+on g9 'xen-load send --to fd00::2 --connections 4 --sizes 4M --repeat 8 --phase 30ms 2>&1' >/results/ipv6.jsonl
+[ "$(counter g2 vsnoop_early_acks)" != "$early" ] || fail "ipv6: no early ACKs"
+on g3 'xen-load send --to 10.0.0.2 --connections 4 --sizes 4M --repeat 8 --phase 30ms 2>&1' >/results/guest-to-guest.jsonl
+on g9 'ethtool -K eth0 tx off gso off tso off sg off' >/dev/null
+stream no-offloads g2
+ended no-offloads
+on g9 'ethtool -K eth0 tx on sg on tso on gso on' >/dev/null
+offload g2 off
+kill $recorder
+settled g2
+"""
+    return Scenario("alive", script, dict.fromkeys(
+        ("paused", "paused-long", "switched-off", "toggled", "quiesced", "guest-drops", "ipv6",
+         "guest-to-guest", "no-offloads"), EXACT))
+
+
+def _gone():
+    """The vif does not survive, or the guest comes back with another."""
+    script = _LIB + _UP + """
+offload g2 hold,engage=always
+stream saved g2 --limit 120s
+xenstore-write "$(vifpath g2)/vsnoop/quiesce" 1
+awaits "$(vifpath g2)/vsnoop-state" quiesced
+xl save g2 /run/g2.save >/dev/null 2>&1 || fail "xl save"
+xl restore /run/g2.save >/dev/null 2>&1 || fail "xl restore"
+rm /run/g2.save
+reached g2
+offload g2 hold,engage=always
+ended saved
+settled g2
+
+stream unbound g2 --limit 20s
+echo "vif-$(xl domid g2)-0" >/sys/bus/xen-backend/drivers/vif/unbind
+ended unbound
+xl destroy g2
+
+guest g2 1 memory=256
+receiver g2
+busy g2
+offload g2 hold,engage=always
+stream detached g2 --limit 20s
+xl network-detach g2 0 || fail "xl network-detach"
+ended detached
+xl destroy g2
+
+guest g2 1 memory=256
+receiver g2
+busy g2
+offload g2 hold,engage=always
+stream destroyed g2 --limit 20s
+xl destroy g2
+ended destroyed
+
+guest g2 1 memory=256
+receiver g2
+busy g2
+offload g2 hold,engage=always
+stream unloading g2
+rmmod xen-netback 2>/dev/null && fail "rmmod with a guest attached"
+ended unloading
+settled g2
+xl destroy g2
+tries=0
+until rmmod xen-netback 2>/dev/null; do
+  tries=$((tries + 1))
+  if [ $tries -gt 100 ]; then
+    fail "rmmod: $(rmmod xen-netback 2>&1)"
+    break
+  fi
+  usleep 100000
+done
+netback /xen-netback.ko
+guest g2 1
+"""
+    return Scenario("gone", script, {"saved": EXACT, "unbound": CUT, "detached": CUT,
+                                     "destroyed": CUT, "unloading": EXACT})
+
+
+def _queues():
+    """Two queues, dom0 with two virtual CPUs."""
+    script = _LIB + """netback /xen-netback.ko
+echo "g2 hold,engage=always" >/etc/vsnoop/xen.conf
+vif_script=vif-vsnoop-plain
+guest g2 2 memory=256 vcpus=2
+awaits "$(vifpath g2)/vsnoop-state" hold
+offload g2 off
+receiver g2
+sender_pcpu=3
+sender
+[ "$(ls -d /sys/class/net/$(vif g2)/queues/tx-* | wc -l)" = 2 ] || fail "the vif does not have two queues"
+busy g2
+recorded g2 queues
+offload g2 hold,engage=always
+stream queues g2 --connections 8 --sizes 4M --repeat 16
+ended queues
+settled g2
+offload g2 off
+kill $recorder
+"""
+    return Scenario("queues", script, {"queues": EXACT}, {"dom0_vcpus": 2, "pcpus": 4})
+
+
+def scenarios(only):
+    """Those of `make xen-test`, or the one named."""
+    everything = {s.name: s for s in (_short(), _alive(), _gone(), _queues())}
+    if only:
+        return [everything[only]]
+    return [s for s in everything.values() if s.name != "short"]

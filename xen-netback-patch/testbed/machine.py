@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""One boot: Xen, dom0 and a scenario in an emulated machine, in virtual time."""
+
+import shutil
+import subprocess
+import tarfile
+import threading
+import time
+
+MEMORY_MB = 2304
+DOM0_MB = 896
+RESULT_MB = 256
+
+_running = set()
+
+
+def stop_all():
+    """Ends the boots of other threads, which then fail."""
+    for process in list(_running):
+        process.kill()
+
+
+class Failure(Exception):
+    """A boot did not do what it should; the text says where to look."""
+
+
+def boot(packs, initrd, folder, *, pcpus=3, scheduler="credit", dom0_vcpus=1, seed=1, timeout=3000,
+         on_line=None):
+    """Boots and waits for the machine to switch itself off. `folder` receives console.log and, in
+    results/, what the scenario left in /results of dom0. Returns the seconds it took; Failure if it
+    does not end in time or leaves no results. `on_line` is called with each line of the console."""
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(folder / "results", ignore_errors=True)
+    disk = folder / "disk"
+    with open(disk, "wb") as file:
+        file.truncate(RESULT_MB << 20)
+    xen = (f"dom0_mem={DOM0_MB}M,max:{DOM0_MB}M dom0_max_vcpus={dom0_vcpus} dom0_vcpus_pin "
+           f"sched={scheduler} com1=115200,8n1 console=com1 spec-ctrl=no xpti=no "
+           f"iommu=no-intremap dom0-iommu=passthrough")
+    dom0 = "console=hvc0 earlyprintk=xen loglevel=6 mitigations=off tsc=nowatchdog"
+    command = [
+        "setpriv", "--pdeathsig", "KILL", "qemu-system-x86_64",
+        # Time is virtual, 2 ns an instruction, on one thread.
+        "-accel", "tcg,thread=single", "-icount", "shift=1,sleep=off",
+        "-rtc", "base=2024-01-01T00:00:00,clock=vm", "-seed", str(seed),
+        # A processor runs until the next timer before another one does. This buffer, on a hub
+        # without peers, sets one every 200 us.
+        "-netdev", "hubport,id=tick,hubid=9",
+        "-object", "filter-buffer,id=slice,netdev=tick,queue=all,interval=200",
+        # dom0 does not start with SMAP on QEMU 7.2. The IOMMU is there because libxl gives away no
+        # PCI device without one.
+        "-machine", "q35", "-device", "intel-iommu,intremap=off",
+        "-cpu", "max,-svm,-la57,-pku,-smap", "-smp", str(pcpus), "-m", str(MEMORY_MB),
+        "-nodefaults", "-display", "none", "-no-reboot", "-serial", "stdio",
+        "-drive", f"file={disk},if=none,id=disk,format=raw,cache=unsafe",
+        "-device", "nvme,drive=disk,serial=results",
+        # Two cards on one wire: dom0's, and that of guest g9. The second is an e1000 because the
+        # e1000e of QEMU 7.2 cuts TCP super-packets into IP fragments.
+        "-netdev", "hubport,id=lan0,hubid=0", "-netdev", "hubport,id=lan1,hubid=0",
+        "-device", "e1000e,netdev=lan0,addr=10,mac=00:16:3e:01:00:01,romfile=",
+        "-device", "e1000,netdev=lan1,addr=11,mac=00:16:3e:01:00:02,romfile=",
+        "-kernel", str(packs.xen), "-append", xen,
+        "-initrd", f"{packs.vmlinux} {dom0},{initrd}"]
+    started = time.monotonic()
+    with open(folder / "console.log", "wb") as log, open(folder / "qemu.log", "wb") as errors:
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                   stderr=errors)
+        late = threading.Event()
+        alarm = threading.Timer(timeout, lambda: (late.set(), process.kill()))
+        alarm.daemon = True
+        alarm.start()
+        _running.add(process)
+        try:
+            for line in process.stdout:
+                log.write(line)
+                log.flush()
+                if on_line:
+                    on_line(line.decode(errors="replace").rstrip())
+            process.wait()
+        finally:
+            alarm.cancel()
+            _running.discard(process)
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+    took = time.monotonic() - started
+    if late.is_set():
+        raise Failure(f"not finished after {timeout} s; see {folder}/console.log")
+    if process.returncode != 0:
+        raise Failure(f"qemu ended with status {process.returncode}; see {folder}/qemu.log")
+    try:
+        with tarfile.open(disk) as tar:
+            tar.extractall(folder / "results")
+    except tarfile.TarError as error:
+        raise Failure(f"no results ({error}); see {folder}/console.log") from None
+    disk.unlink()
+    return took

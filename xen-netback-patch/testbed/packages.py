@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""Debian packages that are needed but must not be installed: Xen, the kernel with its headers and
+source. Downloaded with apt (which checks the archive's signatures) and unpacked below a folder."""
+
+import dataclasses
+import lzma
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+
+XEN = "4.17"
+# Which metapackages name the newest kernel of a series.
+KERNELS = {"6.1": ("linux-image-amd64", "linux-headers-amd64"),
+           "6.12": ("linux-image-6.12-amd64", "linux-headers-6.12-amd64")}
+
+
+class Error(Exception):
+    """Something could not be had; the text says what to do."""
+
+
+def run(command, **options):
+    """Runs a command; Error with its last words if it fails."""
+    done = subprocess.run([str(word) for word in command], capture_output=True, text=True,
+                          check=False, stdin=subprocess.DEVNULL, **options)
+    if done.returncode != 0:
+        words = (done.stderr or done.stdout).strip().splitlines()
+        raise Error(f"{' '.join(map(str, command[:4]))} ... failed: {' / '.join(words[-3:])}")
+    return done.stdout
+
+
+@dataclasses.dataclass(frozen=True)
+class Packages:
+    """What was unpacked. `release` is the kernel's, as uname -r says it."""
+
+    root: pathlib.Path
+    release: str
+
+    @property
+    def xen(self):
+        """The hypervisor, decompressed, as QEMU's -kernel takes it."""
+        return self.root / "xen"
+
+    @property
+    def vmlinux(self):
+        return self.root / "vmlinux"
+
+    @property
+    def modules(self):
+        return self.root / "lib/modules" / self.release
+
+    @property
+    def headers(self):
+        return self.root / "usr/src" / f"linux-headers-{self.release}"
+
+    @property
+    def source(self):
+        """The tar archive of the matching kernel source."""
+        series = ".".join(self.release.split(".")[:2])
+        return self.root / "usr/src" / f"linux-source-{series}.tar.xz"
+
+    @property
+    def xen_bin(self):
+        return self.root / f"usr/lib/xen-{XEN}/bin"
+
+
+def _apt(state):
+    """apt's options for lists and cache of our own, so that neither root nor fresh lists are needed.
+    The sources and keys are the machine's."""
+    (state / "lists/partial").mkdir(parents=True, exist_ok=True)
+    (state / "archives/partial").mkdir(parents=True, exist_ok=True)
+    options = [f"Dir::State::lists={state / 'lists'}", f"Dir::Cache={state}",
+               f"Dir::Cache::archives={state / 'archives'}", "APT::Sandbox::User=",
+               "Acquire::Languages=none", "Acquire::Retries=3"]
+    return [word for option in options for word in ("-o", option)]
+
+
+def _depends(apt, package, pattern):
+    """The one dependency of `package` whose name matches."""
+    text = run(["apt-cache", *apt, "depends", package])
+    names = re.findall(r"^\s+Depends: (\S+)$", text, re.MULTILINE)
+    matching = [name for name in names if re.fullmatch(pattern, name)]
+    if not matching:
+        raise Error(f"package {package}: apt knows no dependency like {pattern}")
+    return matching[0]
+
+
+def _payload(bzimage):
+    """The ELF file in a bzImage (Documentation/x86/boot.rst of the kernel: the payload's place)."""
+    image = bzimage.read_bytes()
+    setup = (image[0x1f1] or 4) + 1
+    begin = setup * 512 + int.from_bytes(image[0x248:0x24c], "little")
+    data = image[begin:begin + int.from_bytes(image[0x24c:0x250], "little")]
+    if data.startswith(b"\xfd7zXZ"):
+        return lzma.LZMADecompressor().decompress(data)
+    if data.startswith(b"\x28\xb5\x2f\xfd"):
+        # The kernel's size in the last four bytes is not part of the stream.
+        return subprocess.run(["zstd", "-dc"], input=data[:-4], capture_output=True,
+                              check=True).stdout
+    raise Error(f"{bzimage.name}: compressed in a way that is not known here")
+
+
+def fetch(folder, series, say):
+    """Downloads and unpacks what a kernel series needs below `folder`, once. Returns Packages.
+    `say` is called with a line of progress."""
+    if series not in KERNELS:
+        raise Error(f"no kernel series '{series}': there are {', '.join(KERNELS)}")
+    folder.mkdir(parents=True, exist_ok=True)
+    root = folder / series
+    done = root / "release"
+    if done.exists():
+        return Packages(root, done.read_text().strip())
+
+    apt = _apt(folder / "apt")
+    say("reading the package lists")
+    run(["apt-get", *apt, "-qq", "update"])
+    image_meta, headers_meta = KERNELS[series]
+    image = _depends(apt, image_meta, r"linux-image-\d.*")
+    release = image.removeprefix("linux-image-")
+    headers = _depends(apt, headers_meta, r"linux-headers-\d.*")
+    common = _depends(apt, headers, r"linux-headers-.*-common")
+    kbuild = _depends(apt, headers, r"linux-kbuild-.*")
+    if headers != f"linux-headers-{release}":
+        raise Error(f"{image_meta} and {headers_meta} are of different versions: {image}, {headers}")
+    version = run(["apt-cache", *apt, "show", "--no-all-versions", headers])
+    version = re.search(r"^Version: (\S+)$", version, re.MULTILINE)[1]
+    names = [image, headers, common, kbuild, f"linux-source-{series}={version}",
+             f"xen-hypervisor-{XEN}-amd64", f"xen-utils-{XEN}", "xenstore-utils"]
+
+    say(f"downloading {release} and Xen {XEN} ({len(names)} packages)")
+    debs = folder / "debs" / series
+    shutil.rmtree(debs, ignore_errors=True)
+    debs.mkdir(parents=True)
+    run(["apt-get", *apt, "-qq", "download", *names], cwd=debs)
+
+    say("unpacking")
+    fresh = folder / f"{series}.new"
+    for old in (fresh, root):
+        shutil.rmtree(old, ignore_errors=True)
+    fresh.mkdir()
+    for deb in sorted(debs.iterdir()):
+        run(["dpkg-deb", "-x", deb, fresh])
+    shutil.rmtree(debs)
+    packages = Packages(fresh, release)
+    with open(packages.xen, "wb") as out:
+        subprocess.run(["gzip", "-dc", fresh / f"boot/xen-{XEN}-amd64.gz"], stdout=out, check=True)
+    packages.vmlinux.write_bytes(_payload(fresh / f"boot/vmlinuz-{release}"))
+    run(["depmod", "-b", fresh, release])
+    # Headers name their common part by an absolute path; here they are not below /usr.
+    makefile = packages.headers / "Makefile"
+    text = makefile.read_text()
+    makefile.write_text(text.replace(" /usr/src/", " $(dir $(lastword $(MAKEFILE_LIST)))../"))
+    link = packages.modules / "build"
+    link.unlink(missing_ok=True)
+    (fresh / "release").write_text(release + "\n")
+    os.rename(fresh, root)
+    return Packages(root, release)
