@@ -76,7 +76,7 @@ sender() {
   /sbin/ethtool -G eth0 rx 4096
   /sbin/ip link set eth0 master br0 up
   guest g9 "${sender_pcpu:-2}" 'cfg:pci=["00:11.0,permissive=1"]' 'cfg:vif=[]' \
-    modules=xen-pcifront,e1000 memory=256 "$@"
+    modules=xen-pcifront,e1000e memory=256 "$@"
   # As on a machine with more memory.
   on g9 'sysctl -q -w net.ipv4.tcp_wmem="4096 16384 4194304" net.ipv4.tcp_rmem="4096 131072 6291456"'
 }

@@ -20,7 +20,7 @@ DOM0_MODULES = ("xenfs", "xen-privcmd", "xen-evtchn", "xen-gntdev", "xen-gntallo
                 "xen-pciback", "bridge", "8021q", "veth", "e1000e", "nvme", "sch_netem", "sch_tbf",
                 "ip_tables", "iptable_filter", "xt_tcpudp", "nf_conntrack", "xt_conntrack",
                 "sch_ingress", "cls_matchall", "cls_u32", "act_gact")
-GUEST_MODULES = ("xen-netfront", "xen-pcifront", "e1000", "sch_netem", "sch_tbf", "ip_tables",
+GUEST_MODULES = ("xen-netfront", "xen-pcifront", "e1000e", "sch_netem", "sch_tbf", "ip_tables",
                  "iptable_filter", "xt_tcpudp", "xt_statistic", "ip6_tables", "ip6table_filter")
 XEN_PROGRAMS = ("xl", "xenstored", "xenconsoled", "xen-init-dom0", "libxl-save-helper")
 HOST_PROGRAMS = ("ip", "tc", "bridge", "ethtool", "tcpdump")

@@ -39,7 +39,8 @@ def boot(packs, initrd, folder, *, pcpus=3, scheduler="credit", dom0_vcpus=1, se
            f"iommu=no-intremap dom0-iommu=passthrough")
     dom0 = "console=hvc0 earlyprintk=xen loglevel=6 mitigations=off tsc=nowatchdog"
     command = [
-        "setpriv", "--pdeathsig", "KILL", "qemu-system-x86_64",
+        "setpriv", "--pdeathsig", "KILL", packs.qemu,
+        "-L", packs.qemu.parent.parent / "share/qemu", "-L", packs.qemu.parent.parent / "share/seabios",
         # Time is virtual, 2 ns an instruction, on one thread.
         "-accel", "tcg,thread=single", "-icount", "shift=1,sleep=off",
         "-rtc", "base=2024-01-01T00:00:00,clock=vm", "-seed", str(seed),
@@ -47,23 +48,22 @@ def boot(packs, initrd, folder, *, pcpus=3, scheduler="credit", dom0_vcpus=1, se
         # without peers, sets one every 200 us.
         "-netdev", "hubport,id=tick,hubid=9",
         "-object", "filter-buffer,id=slice,netdev=tick,queue=all,interval=200",
-        # dom0 does not start with SMAP on QEMU 7.2. The IOMMU is there because libxl gives away no
+        # QEMU's icount does not bear x2APIC. The IOMMU is there because libxl gives away no
         # PCI device without one.
         "-machine", "q35", "-device", "intel-iommu,intremap=off",
-        "-cpu", "max,-svm,-la57,-pku,-smap", "-smp", str(pcpus), "-m", str(MEMORY_MB),
+        "-cpu", "max,-svm,-la57,-pku,-smap,-x2apic", "-smp", str(pcpus), "-m", str(MEMORY_MB),
         "-nodefaults", "-display", "none", "-no-reboot", "-serial", "stdio",
         "-drive", f"file={disk},if=none,id=disk,format=raw,cache=unsafe",
         "-device", "nvme,drive=disk,serial=results",
-        # Two cards on one wire: dom0's, and that of guest g9. The second is an e1000 because the
-        # e1000e of QEMU 7.2 cuts TCP super-packets into IP fragments.
+        # Two cards on one wire: dom0's, and that of guest g9.
         "-netdev", "hubport,id=lan0,hubid=0", "-netdev", "hubport,id=lan1,hubid=0",
         "-device", "e1000e,netdev=lan0,addr=10,mac=00:16:3e:01:00:01,romfile=",
-        "-device", "e1000,netdev=lan1,addr=11,mac=00:16:3e:01:00:02,romfile=",
+        "-device", "e1000e,netdev=lan1,addr=11,mac=00:16:3e:01:00:02,romfile=",
         "-kernel", str(packs.xen), "-append", xen,
         "-initrd", f"{packs.vmlinux} {dom0},{initrd}"]
     started = time.monotonic()
     with open(folder / "console.log", "wb") as log, open(folder / "qemu.log", "wb") as errors:
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+        process = subprocess.Popen([str(word) for word in command], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                                    stderr=errors)
         late = threading.Event()
         alarm = threading.Timer(timeout, lambda: (late.set(), process.kill()))

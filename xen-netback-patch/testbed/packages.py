@@ -11,6 +11,9 @@ import shutil
 import subprocess
 
 XEN = "4.17"
+# The emulator: Debian 12's own (7.2) lets the first of its processors starve the others under icount.
+QEMU = ("qemu-system-x86", "qemu-system-common", "qemu-system-data", "seabios")
+QEMU_SUITE = "bookworm-backports"
 # Which metapackages name the newest kernel of a series.
 KERNELS = {"6.1": ("linux-image-amd64", "linux-headers-amd64"),
            "6.12": ("linux-image-6.12-amd64", "linux-headers-6.12-amd64")}
@@ -36,6 +39,11 @@ class Packages:
 
     root: pathlib.Path
     release: str
+
+    @property
+    def qemu(self):
+        """The emulator's program; its data is in ../share."""
+        return self.root.parent / "qemu/usr/bin/qemu-system-x86_64"
 
     @property
     def xen(self):
@@ -67,13 +75,38 @@ class Packages:
 
 def _apt(state):
     """apt's options for lists and cache of our own, so that neither root nor fresh lists are needed.
-    The sources and keys are the machine's."""
+    Keys and sources are the machine's, and the backports of the archive that they name."""
     (state / "lists/partial").mkdir(parents=True, exist_ok=True)
     (state / "archives/partial").mkdir(parents=True, exist_ok=True)
+    (state / "sources").mkdir(exist_ok=True)
+    for source in (pathlib.Path("/etc/apt/sources.list"),
+                   *sorted(pathlib.Path("/etc/apt").glob("sources.list.d/*"))):
+        if source.exists():
+            shutil.copyfile(source, state / "sources" / source.name)
+    known = run(["apt-get", "indextargets", "--format", "$(REPO_URI) $(CODENAME)"])
+    archives = [line.split()[0] for line in known.splitlines() if line.endswith(" bookworm")]
+    if not archives:
+        raise Error("apt knows no archive of bookworm: is this Debian 12, and was apt-get update run?")
+    (state / "sources/backports.list").write_text(
+        f"deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] {archives[0]} "
+        f"{QEMU_SUITE} main\n")
     options = [f"Dir::State::lists={state / 'lists'}", f"Dir::Cache={state}",
-               f"Dir::Cache::archives={state / 'archives'}", "APT::Sandbox::User=",
+               f"Dir::Cache::archives={state / 'archives'}", "Dir::Etc::sourcelist=/dev/null",
+               f"Dir::Etc::sourceparts={state / 'sources'}", "APT::Sandbox::User=",
                "Acquire::Languages=none", "Acquire::Retries=3"]
     return [word for option in options for word in ("-o", option)]
+
+
+def _unpack(debs, names, apt, to):
+    """Downloads packages into a fresh folder and unpacks them below another."""
+    shutil.rmtree(debs, ignore_errors=True)
+    debs.mkdir(parents=True)
+    run(["apt-get", *apt, "-qq", "download", *names], cwd=debs)
+    shutil.rmtree(to, ignore_errors=True)
+    to.mkdir()
+    for deb in sorted(debs.iterdir()):
+        run(["dpkg-deb", "-x", deb, to])
+    shutil.rmtree(debs)
 
 
 def _depends(apt, package, pattern):
@@ -109,12 +142,21 @@ def fetch(folder, series, say):
     folder.mkdir(parents=True, exist_ok=True)
     root = folder / series
     done = root / "release"
-    if done.exists():
+    qemu = folder / "qemu"
+    if done.exists() and qemu.exists():
         return Packages(root, done.read_text().strip())
 
     apt = _apt(folder / "apt")
     say("reading the package lists")
     run(["apt-get", *apt, "-qq", "update"])
+    if not qemu.exists():
+        say("downloading QEMU")
+        fresh = folder / "qemu.new"
+        _unpack(folder / "debs", [f"{name}/{QEMU_SUITE}" for name in QEMU], apt, fresh)
+        os.rename(fresh, qemu)
+    if done.exists():
+        return Packages(root, done.read_text().strip())
+
     image_meta, headers_meta = KERNELS[series]
     image = _depends(apt, image_meta, r"linux-image-\d.*")
     release = image.removeprefix("linux-image-")
@@ -125,23 +167,12 @@ def fetch(folder, series, say):
         raise Error(f"{image_meta} and {headers_meta} are of different versions: {image}, {headers}")
     version = run(["apt-cache", *apt, "show", "--no-all-versions", headers])
     version = re.search(r"^Version: (\S+)$", version, re.MULTILINE)[1]
-    names = [image, headers, common, kbuild, f"linux-source-{series}={version}",
-             f"xen-hypervisor-{XEN}-amd64", f"xen-utils-{XEN}", "xenstore-utils"]
-
-    say(f"downloading {release} and Xen {XEN} ({len(names)} packages)")
-    debs = folder / "debs" / series
-    shutil.rmtree(debs, ignore_errors=True)
-    debs.mkdir(parents=True)
-    run(["apt-get", *apt, "-qq", "download", *names], cwd=debs)
-
-    say("unpacking")
+    say(f"downloading {release} and Xen {XEN}")
     fresh = folder / f"{series}.new"
-    for old in (fresh, root):
-        shutil.rmtree(old, ignore_errors=True)
-    fresh.mkdir()
-    for deb in sorted(debs.iterdir()):
-        run(["dpkg-deb", "-x", deb, fresh])
-    shutil.rmtree(debs)
+    _unpack(folder / "debs", [image, headers, common, kbuild, f"linux-source-{series}={version}",
+                              f"xen-hypervisor-{XEN}-amd64", f"xen-utils-{XEN}",
+                              "xenstore-utils"], apt, fresh)
+    shutil.rmtree(root, ignore_errors=True)
     packages = Packages(fresh, release)
     with open(packages.xen, "wb") as out:
         subprocess.run(["gzip", "-dc", fresh / f"boot/xen-{XEN}-amd64.gz"], stdout=out, check=True)
