@@ -110,7 +110,7 @@ def script(cells, amount):
     lines += [f"guest g2 {receiver_pcpu} memory=256", "receiver g2"]
     for n in range(3, 2 + max(cell.guests for cell in cells)):
         lines.append(f"guest g{n} {receiver_pcpu}")
-    lines.append(f"sender_pcpu={0 if one else 2}; sender")
+    lines.append("card_sender" if one else "sender")
     now = {"slice": 30, "cap": 0, "policy": "off", "busy": set(), "pcpu": receiver_pcpu}
     for cell in cells:
         scheduler, cap, slice_ms = SCHEDULERS[cell.scheduler]
@@ -126,7 +126,7 @@ def script(cells, amount):
         lines += [f"calm {g}" for g in sorted(now["busy"] - busy)]
         lines += [f"busy {g}" for g in sorted(busy - now["busy"])]
         now["busy"] = busy
-        pcpu = 3 if cell.scheduler == "own pCPU" else receiver_pcpu
+        pcpu = 2 if cell.scheduler == "own pCPU" else receiver_pcpu
         if neighbours and now["pcpu"] != pcpu:
             lines += [f"xl vcpu-pin {g} 0 {pcpu}" for g in neighbours]
             now["pcpu"] = pcpu
@@ -135,5 +135,5 @@ def script(cells, amount):
             lines.append(f"offload g2 {policy}{',engage=always' if policy != 'off' else ''}")
             now["policy"] = policy
         lines.append(f"cell {cell.name()} g2 --connection {cell.connection} --seed {cell.seed()} "
-                     f"--connections 10 {amount}")
+                     f"{amount}")
     return "\n".join(lines) + "\n"

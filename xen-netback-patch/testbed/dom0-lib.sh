@@ -66,18 +66,32 @@ reached() {
   done
 }
 
-# sender [WORD...]: guest g9 on physical CPU 2 with a network card of its own, wired to dom0's eth0,
-# which is in the bridge. What g9 sends comes to dom0 as from another machine.
+# sender: g9, a network namespace of dom0 on the bridge.
 sender() {
+  modprobe veth
+  /sbin/ip netns add g9
+  /sbin/ip link add g9 type veth peer name eth0 netns g9
+  /sbin/ip link set g9 master br0 up
+  on g9 'echo 0 >/proc/sys/net/ipv6/conf/eth0/accept_dad; /sbin/ip link set lo up; /sbin/ip link set eth0 up
+    /sbin/ip addr add 10.0.0.9/24 dev eth0; /sbin/ip -6 addr add fd00::9/64 dev eth0 nodad'
+  sender_memory
+}
+
+# card_sender [WORD...]: g9 is a guest on physical CPU 0, with a network card of its own, wired to dom0's
+# eth0, which is in the bridge. What it sends comes to dom0 as from another machine.
+card_sender() {
   modprobe xen-pciback
   xl pci-assignable-add 00:11.0 >/dev/null || fail "00:11.0 cannot be given away"
   modprobe e1000e
   # The wire between the cards has no rate: bursts must find room.
   /sbin/ethtool -G eth0 rx 4096
   /sbin/ip link set eth0 master br0 up
-  guest g9 "${sender_pcpu:-2}" 'cfg:pci=["00:11.0,permissive=1"]' 'cfg:vif=[]' \
-    modules=xen-pcifront,e1000e memory=256 "$@"
-  # As on a machine with more memory.
+  guest g9 0 'cfg:pci=["00:11.0,permissive=1"]' 'cfg:vif=[]' modules=xen-pcifront,e1000e memory=256 "$@"
+  sender_memory
+}
+
+# As on a machine with more memory.
+sender_memory() {
   on g9 'sysctl -q -w net.ipv4.tcp_wmem="4096 16384 4194304" net.ipv4.tcp_rmem="4096 131072 6291456"'
 }
 
@@ -89,6 +103,12 @@ receiver() {
 
 # on NAME COMMAND...: runs it in a guest's shell, prints what it prints.
 on() {
+  if [ -e "/run/netns/$1" ]; then
+    namespace=$1
+    shift
+    /sbin/ip netns exec "$namespace" /bin/sh -c "$*" </dev/null
+    return
+  fi
   address=10.0.0.${1#g}
   shift
   printf '%s\nexit\n' "$*" | nc "$address" 23

@@ -261,7 +261,6 @@ guest g2 2 memory=256 vcpus=2
 awaits "$(vifpath g2)/vsnoop-state" hold
 offload g2 off
 receiver g2
-sender_pcpu=3
 sender
 [ "$(ls -d /sys/class/net/$(vif g2)/queues/tx-* | wc -l)" = 2 ] || fail "the vif does not have two queues"
 busy g2

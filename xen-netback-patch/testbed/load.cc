@@ -282,7 +282,7 @@ class Source {
         static_cast<std::uint32_t>(connections_.size()), address_, "cubic", ledger_));
   }
 
-  // Sends enough for the guest to have opened its window, in chunks that a ring can take.
+  // Sends enough for the guest to have opened its window.
   void warm_up(Connection& connection) {
     for (std::uint64_t at = 0; at < options_.warm_bytes; at += options_.warm_chunk) {
       const std::uint64_t id = prepare(std::min(options_.warm_chunk, options_.warm_bytes - at));
@@ -293,10 +293,10 @@ class Source {
         throw std::runtime_error(
             fmt::format("warming up connection {}: {}", connection.number(),
                         connection.error().empty() ? "not read in time" : connection.error()));
-      if (report->wrong != 0) {
-        clean_ = false;
-        fmt::print("{}\n", Json{{"event", "warm"}, {"lost_bytes", report->wrong}}.dump());
-      }
+      clean_ = clean_ && report->wrong == 0;
+      fmt::print("{}\n", Json{{"warm_bytes", report->right + report->wrong},
+                              {"lost_bytes", report->wrong}}
+                             .dump());
     }
   }
 

@@ -156,7 +156,7 @@ def print_bound(console, rows):
                           r["clock"], r["repeat"], r["place"]) ==
                      (policy, guests, receiver, "credit 30 ms", "established", "receiver", 1,
                       "spread")), None)
-    alone, shared = median("off", 1, "idle"), median("hold", 3, "busy")
+    alone, shared = median("off", 1, "busy"), median("hold", 3, "busy")
     if alone and shared:
         console.print(f"10 MB at the receiver, hold, 3 guests, all busy: {3 * alone / shared:.0%} "
                       f"of its rate alone ({80_000 / alone:.0f} Mb/s) times its share of the CPU.")
