@@ -60,6 +60,7 @@ def story():
         yield Cell(policy, receiver="idle")
         yield Cell(policy, guests=2)
         yield Cell(policy, guests=1, receiver="idle")
+        yield Cell(policy, guests=1)
         yield Cell(policy, scheduler="credit cap 33 %", guests=1)
         yield Cell(policy, scheduler="credit 1 ms")
         yield Cell(policy, scheduler="own pCPU")

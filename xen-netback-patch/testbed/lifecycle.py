@@ -235,21 +235,21 @@ stream unloading g2
 rmmod xen-netback 2>/dev/null && fail "rmmod with a guest attached"
 ended unloading
 settled g2
-xl destroy g2
-tries=0
-until rmmod xen-netback 2>/dev/null; do
-  tries=$((tries + 1))
-  if [ $tries -gt 100 ]; then
-    fail "rmmod: $(rmmod xen-netback 2>&1)"
-    break
-  fi
-  usleep 100000
+
+stream unloaded g2 --limit 20s
+for device in /sys/bus/xen-backend/drivers/vif/vif-*; do
+  echo "${device##*/}" >/sys/bus/xen-backend/drivers/vif/unbind
 done
+rmmod xen-netback || fail "rmmod with no vif left"
+ended unloaded
+xl destroy g2
+xl destroy g3
 netback /xen-netback.ko
 guest g2 1
 """
     return Scenario("gone", script, {"saved": EXACT, "unbound": CUT, "detached": CUT,
-                                     "destroyed": CUT, "unloading": EXACT})
+                                     "destroyed": CUT, "unloading": EXACT,
+                                     "unloaded": CUT})
 
 
 def _queues():
