@@ -82,6 +82,8 @@ bool Engine::guest_open(u16 id, const vsnoop_guest_config& config, u64 now) {
     guest.life_at = now;
   }
   guest.config = config;
+  // A ring has no room but what is reserved.
+  guest.base_window = config.policy == VSNOOP_POLICY_RING ? 0 : 65535;
   return true;
 }
 

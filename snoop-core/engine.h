@@ -136,9 +136,9 @@ class Engine {
   void abandon_promise(Flow& flow, Guest& guest);
   u32 room(const Flow& flow, const Guest& guest) const;
   bool affordable(const Flow& flow, const Guest& guest, u32 memory) const;
-  u32 reservation_after(const Flow& flow, Seq from, Seq to) const;
-  u32 entry_price(const Flow& flow) const;
-  Seq free_edge(const Flow& flow) const;
+  u32 reservation_after(const Flow& flow, const Guest& guest, Seq from, Seq to) const;
+  u32 entry_price(const Flow& flow, const Guest& guest) const;
+  Seq free_edge(const Flow& flow, const Guest& guest) const;
   Seq grantable(const Flow& flow, const Guest& guest) const;
   void top_up(Flow& flow, Guest& guest);
   void grant(Flow& flow, Guest& guest);

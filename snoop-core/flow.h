@@ -181,6 +181,7 @@ struct Guest {
   u64 life_at;  // last frame from the guest or ring progress
   bool open;
   bool quiescing;
+  u32 base_window;              // may be shown beyond guest_ack without a reservation
   u32 feed_new, feed_new_tail;  // flows with frames for the ring: first those that came last idle
   u32 feed_old, feed_old_tail;
   u32 room_head, room_tail;  // flows that wait for room, in order

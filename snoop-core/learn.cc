@@ -12,6 +12,7 @@ namespace {
 constexpr u16 embryo_life_s = 60;
 constexpr u16 stopped_life_s = 60;
 constexpr u16 closing_life_s = 120;
+constexpr u32 ring_slot = 4096;       // bytes
 constexpr unsigned link_window = 16;  // places a link template may stand in
 
 // P12: why a connection whose SYN-ACK is `s` stays untracked; `none` if it does not.
@@ -236,7 +237,10 @@ bool Engine::open_flow(Scene& scene, const Embryo& embryo) {
   flow.flow_label = embryo.flow_label;
   flow.link = embryo.link;
   flow.mss = embryo.guest_mss;
-  flow.cost = 24;  // 1.5 bytes of memory per byte of payload until measured
+  // Memory per byte of payload until measured: 1.5 bytes; in a ring, a slot for each segment.
+  const u32 segment = flow.mss > 64 ? flow.mss : 64;
+  const bool ring = guests_[scene.id].config.policy == VSNOOP_POLICY_RING;
+  flow.cost = static_cast<u16>(ring ? ring_slot * 16 / segment + 1 : 24);
   flow.custody = no_custody;
   flow.state = VSNOOP_FLOW_ACTIVE;
   flow.last_seen = moment(scene.now);

@@ -2,7 +2,7 @@
 //
 // What is promised, and the window that may be shown. Two inequalities rule this file:
 //   early_ack <= min(rcv_nxt, right_edge, shown_edge)                       I1, I2
-//   shown_edge <= max(guest_ack + base_window, what is reserved for)        I2b
+//   shown_edge <= max(guest_ack + base_window, what is reserved for)        I2b; ring: base 0
 // Reserved memory stands for bytes the peer was invited to send and has not sent yet: all of
 // [rcv_nxt, shown_edge) as soon as shown_edge lies beyond the base window. When they come the
 // reservation turns into the charge for the frames that hold them.
@@ -12,8 +12,6 @@ VSNOOP_BEGIN
 
 namespace {
 
-constexpr u32 base_window = 65535;  // may be shown beyond guest_ack without a reservation
-constexpr u32 greed = 4;  // one flow may take so many times what it leaves free (dynamic threshold)
 constexpr unsigned latency_shift = 6;
 constexpr u16 reclaim_after = 3;  // moments of rest: more than 260 ms, a retransmission timeout
 constexpr unsigned served_at_once = 32;  // of the flows that wait for room
@@ -277,26 +275,32 @@ void Engine::vacate(Guest& guest, u32 memory) {
 
 // What windows may be reserved from: an eighth of a budget is left to flows whose window needs no
 // reservation, and to frames that cost more than expected. Else a few flows with large windows
-// leave no room for anybody's first frame.
-constexpr u64 reservable(u64 budget, u64 used) {
-  const u64 limit = budget - budget / 8;
+// leave no room for anybody's first frame. Of a ring, where every window is paid for, half of that.
+constexpr u64 reservable(u64 budget, u64 used, bool ring) {
+  const u64 limit = budget - (ring ? budget / 16 : budget / 8);
   return limit > used ? limit - used : 0;
 }
 
-// Bytes of memory that this flow may reserve in addition, now: what is free, as long as the flow
-// then has no more than `greed` times what it leaves to others, nor more than its own cap.
+// The part of what is free after which one who has `own` has `greed` times what is left (dynamic
+// threshold).
+constexpr u64 share(u64 free, u64 own, u32 greed) {
+  return greed * free > own ? (greed * free - own) / (greed + 1) : 0;
+}
+
+// Bytes of memory that this flow may reserve in addition, now: its share of what is free, nor more
+// than its own cap. A ring is small, and full again at once: one flow may have nearly all of it.
 u32 Engine::room(const Flow& flow, const Guest& guest) const {
-  u64 free = reservable(guest.config.budget, guest.stats.used);
+  const bool ring = guest.config.policy == VSNOOP_POLICY_RING;
+  u64 free = reservable(guest.config.budget, guest.stats.used, ring);
   if (config_.budget) {
-    const u64 rest = reservable(config_.budget, used_);
+    const u64 rest = reservable(config_.budget, used_, false);
     if (rest < free) free = rest;
   }
   const Custody* custody = custody_of(flow);
   const u64 own = flow.reserved + (custody ? custody->held : 0);
-  if (greed * free <= own) return 0;
-  u64 more = (greed * free - own) / (greed + 1);
+  u64 more = ring ? share(free, own, 16) : share(free, own, 4);
   if (guest.config.flow_budget) {
-    const u64 cap = reservable(guest.config.flow_budget, own);
+    const u64 cap = reservable(guest.config.flow_budget, own, ring);
     if (more > cap) more = cap;
   }
   return static_cast<u32>(more < 0x7fffffff ? more : 0x7fffffff);
@@ -306,8 +310,8 @@ u32 Engine::room(const Flow& flow, const Guest& guest) const {
 // paid for from its first byte, so that the frames that fill it find their own room. If frames cost
 // more than when it was reserved, they get their part of it and the difference comes out of what is
 // free.
-u32 Engine::reservation_after(const Flow& flow, Seq from, Seq to) const {
-  if (!flow.reserved || !after(flow.shown_edge, flow.guest_ack + base_window)) return 0;
+u32 Engine::reservation_after(const Flow& flow, const Guest& guest, Seq from, Seq to) const {
+  if (!flow.reserved || !after(flow.shown_edge, flow.guest_ack + guest.base_window)) return 0;
   const u32 all = bytes_between(from, flow.shown_edge);
   const u32 rest = bytes_between(to, flow.shown_edge);
   if (memory_for(all, flow.cost) <= flow.reserved) return memory_for(rest, flow.cost);
@@ -326,21 +330,22 @@ bool Engine::affordable(const Flow& flow, const Guest& guest, u32 memory) const 
 }
 
 // The right edge that needs no further reservation.
-Seq Engine::free_edge(const Flow& flow) const {
-  return later(flow.shown_edge, flow.guest_ack + base_window);
+Seq Engine::free_edge(const Flow& flow, const Guest& guest) const {
+  return later(flow.shown_edge, flow.guest_ack + guest.base_window);
 }
 
 // What the first reservation has to pay for in addition: the bytes up to free_edge.
-u32 Engine::entry_price(const Flow& flow) const {
-  return flow.reserved ? 0 : memory_for(bytes_between(flow.rcv_nxt, free_edge(flow)), flow.cost);
+u32 Engine::entry_price(const Flow& flow, const Guest& guest) const {
+  return flow.reserved ? 0
+                       : memory_for(bytes_between(flow.rcv_nxt, free_edge(flow, guest)), flow.cost);
 }
 
 // The right edge that could be shown now.
 Seq Engine::grantable(const Flow& flow, const Guest& guest) const {
-  const Seq free = free_edge(flow);
+  const Seq free = free_edge(flow, guest);
   if (!after(flow.right_edge, free)) return flow.right_edge;
   const u32 wanted = bytes_between(free, flow.right_edge);
-  const u32 all = room(flow, guest), entry = entry_price(flow);
+  const u32 all = room(flow, guest), entry = entry_price(flow, guest);
   if (all <= entry) return free;
   const u32 memory = all - entry;
   if (memory_for(wanted, flow.cost) <= memory) return flow.right_edge;
@@ -349,7 +354,7 @@ Seq Engine::grantable(const Flow& flow, const Guest& guest) const {
 
 // Pays the rest for the window shown: it was at rest for a while, or its frames cost more by now.
 void Engine::top_up(Flow& flow, Guest& guest) {
-  if (!after(flow.shown_edge, flow.guest_ack + base_window)) return;
+  if (!after(flow.shown_edge, flow.guest_ack + guest.base_window)) return;
   const u32 needed = memory_for(bytes_between(flow.rcv_nxt, flow.shown_edge), flow.cost);
   if (needed <= flow.reserved) return;
   const u32 missing = needed - flow.reserved, have = room(flow, guest);
@@ -366,9 +371,9 @@ void Engine::grant(Flow& flow, Guest& guest) {
   if (!after(edge, flow.shown_edge)) return;
   // Only the new part is priced: what was shown before keeps its price even if frames cost more by
   // now, because there may be no room for the difference (I7).
-  if (after(edge, free_edge(flow))) {
-    const u32 more =
-        entry_price(flow) + memory_for(bytes_between(free_edge(flow), edge), flow.cost);
+  if (after(edge, free_edge(flow, guest))) {
+    const u32 more = entry_price(flow, guest) +
+                     memory_for(bytes_between(free_edge(flow, guest), edge), flow.cost);
     charge(guest, more);
     flow.reserved += more;
   }
@@ -378,7 +383,7 @@ void Engine::grant(Flow& flow, Guest& guest) {
 // Gives back what is no longer needed now that rcv_nxt, which was `from`, or guest_ack has moved.
 void Engine::settle_reservation(Flow& flow, Guest& guest, Seq from) {
   if (!flow.reserved) return;
-  const u32 needed = reservation_after(flow, from, flow.rcv_nxt);
+  const u32 needed = reservation_after(flow, guest, from, flow.rcv_nxt);
   refund(guest, flow.reserved - needed);
   flow.reserved = needed;
 }
@@ -423,16 +428,17 @@ void Engine::want_room(Ref ref, Flow& flow, Guest& guest, u64 now) {
 // Room became free: window updates for those that wait, in order, a few at a time. One that could
 // not make use of it (its share is full) keeps its place and does not hold up the others.
 void Engine::serve_room(Guest& guest, u64 now) {
+  const bool ring = guest.config.policy == VSNOOP_POLICY_RING;
   u32 before = no_custody;
   u32 index = guest.room_head;
   for (unsigned i = 0; i < served_at_once && index != no_custody; ++i) {
-    if (!reservable(guest.config.budget, guest.stats.used)) return;
+    if (!reservable(guest.config.budget, guest.stats.used, ring)) return;
     Custody& custody = custodies_[index];
     const u32 next = custody.room_next;
     const Ref ref = custody.flow;
     Flow* flow = table_.get(ref);
-    // A connection that pauses with nothing outstanding, and whose peer may send, needs no more room
-    // now; it asks again when it moves.
+    // A connection that pauses with nothing outstanding, and whose peer may send, needs no more
+    // room now; it asks again when it moves.
     const bool over = !flow || flow->state == VSNOOP_FLOW_STOPPED ||
                       (flow->last_seen != moment(now) && flow->rcv_nxt == flow->guest_ack &&
                        bytes_between(flow->early_ack, flow->shown_edge) >= 2u * flow->mss);

@@ -75,6 +75,35 @@ TEST_CASE("Ring: the ring is the budget, progress gives room back") {
   CHECK_THAT(c.peer(data(401, 100).memory(4096)), Pushed(VSNOOP_REASON_in_order));
 }
 
+TEST_CASE("Ring: the window shown is what the ring takes, a slot a segment, from the first (I2b)") {
+  Setup setup = with_policy(VSNOOP_POLICY_RING);
+  setup.guest.budget = 256 * 4096;
+  Established c(setup);
+  c.guest(ack(1).window(65535));  // 8 MB
+  const auto f = c.flow();
+  CHECK(f.shown_edge - 1 <= 256 * 1460);
+  CHECK(f.shown_edge - 1 > 220 * 1460);  // and one flow may have most of it
+  CHECK(f.reserved >= (f.shown_edge - 1) / 1460 * 4096);
+}
+
+TEST_CASE("Ring: once others have the ring, a window does not grow at all without room (I2b)") {
+  Setup setup = with_policy(VSNOOP_POLICY_RING);
+  setup.guest.budget = 64 * 4096;
+  World world(setup);
+  Options first, second;
+  first.peer_port = 50000;
+  second.peer_port = 50001;
+  Established a(world, first), b(world, second);
+  a.guest(ack(1).window(65535));
+  b.guest(ack(1).window(65535));
+  const uint32_t shown = b.flow().shown_edge;
+  CHECK(shown == 1 + 64240);  // what the guest's own SYN-ACK showed
+  b.peer(data(1, 1460).memory(4096));
+  b.guest(ack(1461).window(65535));
+  CHECK(b.flow().shown_edge == shown);
+  CHECK(world.stats().used <= 64 * 4096);
+}
+
 TEST_CASE("Ring: a duplicate that the guest may lack is answered and forwarded (P3)") {
   Established c(with_policy(VSNOOP_POLICY_RING));
   c.peer(data(1, 1000));
