@@ -559,6 +559,15 @@ TEST_CASE("replay: the decision log of a replay is reproduced", "[replay]") {
   replay(options);
   CHECK(fs::file_size(options.write_log) > 1000);
   CHECK(replay_log(options.write_log) == status_fine);
+
+  // Switched off and on again while recorded.
+  std::ifstream once(options.write_log, std::ios::binary);
+  std::ofstream twice(directory / "twice.log", std::ios::binary);
+  twice << once.rdbuf();
+  once.seekg(0);
+  twice << once.rdbuf();
+  twice.close();
+  CHECK(replay_log(directory / "twice.log") == status_fine);
 }
 
 TEST_CASE("replay: --plot draws a picture or says what it needs", "[replay]") {

@@ -445,7 +445,7 @@ TEST_CASE("xen set: vifs that are not connected, or quiesced, have taken note") 
   CHECK(apply_setting(host, all_vifs(host), policy("off"), kSecond).outcome == Outcome::timed_out);
 }
 
-TEST_CASE("xen set: one vif of several that refuses is a refusal; one that goes away is none") {
+TEST_CASE("xen set: one vif of several that refuses is a refusal, one that goes away is none") {
   FakeHost host;
   const std::string good = host.vif(3, 0), bad = host.vif(3, 1), gone = host.vif(3, 2);
   host.later(ms, good + "/vsnoop-state", "hold");
@@ -643,7 +643,7 @@ TEST_CASE("xen load: a VCPU cannot have waited while it ran") {
   CHECK(load_of(measure_load(host, kSecond), 2).most_wait() == Approx(0).margin(1e-6));
 }
 
-TEST_CASE("xen load: paused guests wait for nothing; those that come or go are left out") {
+TEST_CASE("xen load: paused guests wait for nothing, those that come or go are left out") {
   FakeHost host;
   host.schedules = {{2, {third(0)}}, {3, {always()}}, {4, {always()}}};
   host.stopped = {2};
@@ -894,14 +894,14 @@ TEST_CASE("xen flows: the kernel's words, by column") {
   // Connected, and so named, before the script gave the interface its name.
   host.files["/sys/kernel/debug/xen-netback/vif3.0/vsnoop_flows"] =
       "guest peer state promised held\n"
-      "[::ffff:10.0.0.2]:80 [::ffff:10.0.0.1]:41234 active 1448 2304\n"
+      "10.0.0.2:80 10.0.0.1:41234 active 1448 2304\n"
       "[fd00::2]:22 [fd00::1]:50000 closing 0 0\n";
   const std::string text = run(host, {"flows", "web"}).out;
   CHECK_THAT(text, Contains("web.0\nguest "));
   CHECK_THAT(text, Contains("closing         0     0\n"));
   const Json json = Json::parse(run(host, {"flows", "web", "--json"}).out);
   REQUIRE(json[0]["flows"].size() == 2);
-  CHECK(json[0]["flows"][0]["guest"] == "[::ffff:10.0.0.2]:80");
+  CHECK(json[0]["flows"][0]["guest"] == "10.0.0.2:80");
   CHECK(json[0]["flows"][0]["held"] == 2304);
   CHECK(json[0]["flows"][1]["state"] == "closing");
 

@@ -139,7 +139,6 @@ class LogReplay {
 };
 
 void LogReplay::create(Body& body) {
-  if (engine_) throw LogFault("is a second configuration");
   if (body.get<u32>() != log_magic) throw LogFault("is no decision log of vsnoop");
   const u32 version = body.get<u32>();
   if (version != log_version)
@@ -154,6 +153,11 @@ void LogReplay::create(Body& body) {
   body.take(config.seed, sizeof config.seed);
   const size_t needed = vsnoop_memory_needed(&config);
   if (!needed) throw LogFault("holds a configuration out of range");
+  // Offload may have been switched off and on again during the recording: a new engine.
+  held_.clear();
+  tokens_.clear();
+  given_.clear();
+  feed_ = {};
   memory_.assign(needed + 64, 0);
   engine_ = vsnoop_create(memory_.data(), memory_.size(), &config);
   if (!engine_) throw LogFault("holds a configuration that no engine can be built from");

@@ -32,6 +32,7 @@
 #include <linux/random.h>
 #include <linux/seq_file.h>
 #include <linux/vmalloc.h>
+#include <net/ipv6.h>
 
 #define CREATE_TRACE_POINTS
 #include "vsnoop_trace.h"
@@ -1419,6 +1420,14 @@ void xenvif_vsnoop_stats_values(struct xenvif *vif, u64 *data)
 #ifdef CONFIG_DEBUG_FS
 static const char * const flow_states[] = { "active", "closing", "draining", "stopped" };
 
+static void show_endpoint(struct seq_file *m, const u8 *address, u16 port)
+{
+	if (ipv6_addr_v4mapped((const struct in6_addr *)address))
+		seq_printf(m, "%pI4:%u ", address + 12, port);
+	else
+		seq_printf(m, "[%pI6c]:%u ", address, port);
+}
+
 static int vsnoop_flows_show(struct seq_file *m, void *v)
 {
 	struct xenvif_vsnoop *vs = m->private;
@@ -1433,8 +1442,9 @@ static int vsnoop_flows_show(struct seq_file *m, void *v)
 		spin_unlock_bh(&vs->lock);
 		if (!more)
 			return 0;
-		seq_printf(m, "[%pI6c]:%u [%pI6c]:%u %s %s %u %u %u %u %u\n",
-			   flow.guest_address, flow.guest_port, flow.peer_address, flow.peer_port,
+		show_endpoint(m, flow.guest_address, flow.guest_port);
+		show_endpoint(m, flow.peer_address, flow.peer_port);
+		seq_printf(m, "%s %s %u %u %u %u %u\n",
 			   flow_states[flow.state], vsnoop_reason_name(flow.pause),
 			   flow.early_ack - flow.guest_ack, flow.held, flow.reserved,
 			   flow.latency_us, flow.holes);

@@ -15,13 +15,17 @@ SCHEDULERS = {
     "credit2 cap 33 %": ("credit2", 33, 0),
 }
 
+# What is written to the vif's key.
+SETTINGS = {"pristine": "off", "off": "off", "ring": "ring,engage=always",
+            "hold": "hold,engage=always", "auto": "hold,engage=auto"}
+
 
 @dataclasses.dataclass(frozen=True)
 class Cell:
     """One series of transfers. `guests` share the receiver's physical CPU, itself included; all but
     the receiver are busy, and the receiver too if `receiver` says so."""
 
-    policy: str  # off, ring, hold; or pristine: off, with the unpatched module
+    policy: str  # off, ring, hold, auto: hold with engage=auto, pristine: off, unpatched module
     scheduler: str = "credit 30 ms"
     guests: int = 3
     receiver: str = "busy"  # or idle
@@ -53,17 +57,18 @@ def _counted():
 
 def story():
     """The cells of `make xen-test`: what a reader needs to judge."""
-    for policy, repeat in (("off", 1), ("hold", 1), ("off", 2), ("ring", 1)):
+    for policy, repeat in (("off", 1), ("off", 2), ("ring", 1), ("hold", 1), ("hold", 2)):
         yield Cell(policy, repeat=repeat)
+    yield Cell("off", guests=1)
+    yield Cell("off", scheduler="own pCPU")
+    yield Cell("auto", guests=1, receiver="idle")
     for policy in ("off", "hold"):
         yield Cell(policy, connection="fresh")
         yield Cell(policy, receiver="idle")
         yield Cell(policy, guests=2)
         yield Cell(policy, guests=1, receiver="idle")
-        yield Cell(policy, guests=1)
         yield Cell(policy, scheduler="credit cap 33 %", guests=1)
         yield Cell(policy, scheduler="credit 1 ms")
-        yield Cell(policy, scheduler="own pCPU")
         yield Cell(policy, scheduler="credit2")
         yield Cell(policy, scheduler="credit2 cap 33 %", guests=1)
     yield from _counted()
@@ -131,10 +136,9 @@ def script(cells, amount):
         if neighbours and now["pcpu"] != pcpu:
             lines += [f"xl vcpu-pin {g} 0 {pcpu}" for g in neighbours]
             now["pcpu"] = pcpu
-        policy = "off" if cell.policy == "pristine" else cell.policy
-        if now["policy"] != policy:
-            lines.append(f"offload g2 {policy}{',engage=always' if policy != 'off' else ''}")
-            now["policy"] = policy
+        if now["policy"] != cell.policy:
+            lines.append(f"offload g2 {SETTINGS[cell.policy]}")
+            now["policy"] = cell.policy
         lines.append(f"cell {cell.name()} g2 --connection {cell.connection} --seed {cell.seed()} "
-                     f"{amount}")
+                     f"--phase {30 * max(cell.guests, 2)}ms {amount}")
     return "\n".join(lines) + "\n"

@@ -12,8 +12,11 @@ import packages
 
 HERE = pathlib.Path(__file__).resolve().parent
 TOP = HERE.parent.parent
+# The operator's tool, for dom0.
+VSNOOP = TOP / "build/release/tools/vsnoop"
 # The administrator's script, here around vif-plain.
 VIF_VSNOOP = HERE.parent / "scripts/vif-vsnoop"
+VSNOOP_MIGRATE = HERE.parent / "scripts/vsnoop-migrate"
 
 # Modules by name; what they depend on comes along.
 DOM0_MODULES = ("xenfs", "xen-privcmd", "xen-evtchn", "xen-gntdev", "xen-gntalloc", "xen-netback",
@@ -22,6 +25,8 @@ DOM0_MODULES = ("xenfs", "xen-privcmd", "xen-evtchn", "xen-gntdev", "xen-gntallo
                 "sch_ingress", "cls_matchall", "cls_u32", "act_gact")
 GUEST_MODULES = ("xen-netfront", "xen-pcifront", "e1000e", "sch_netem", "sch_tbf", "ip_tables",
                  "iptable_filter", "xt_tcpudp", "xt_statistic", "ip6_tables", "ip6table_filter")
+# The guests' network driver with faults that can be switched on; guests have it as /odd-netfront.ko.
+ODD_NETFRONT = "odd-netfront.patch"
 XEN_PROGRAMS = ("xl", "xenstored", "xenconsoled", "xen-init-dom0", "libxl-save-helper")
 HOST_PROGRAMS = ("ip", "tc", "bridge", "ethtool", "tcpdump")
 XENSTORE_PROGRAMS = ("xenstore-ls", "xenstore-read", "xenstore-write", "xenstore-rm",
@@ -139,7 +144,10 @@ def ensure(packs, work):
     """build(), unless that was done with the same files. Returns dom0's RAM disk."""
     digest = hashlib.sha256(packs.release.encode())
     sources = [HERE / name for name in ("image.py", "guest-init", "dom0-init", "dom0-lib.sh",
-                                        "vif-plain", "load.cc", "cputime.c")] + [VIF_VSNOOP]
+                                        "vif-plain", "load.cc", "cputime.c", ODD_NETFRONT)]
+    if not VSNOOP.exists():
+        raise packages.Error(f"there is no {VSNOOP}: run make build")
+    sources += [VIF_VSNOOP, VSNOOP_MIGRATE, VSNOOP]
     sources += sorted((TOP / "tools/load").glob("*.h")) + [TOP / "tools/load/net.cc",
                                                            TOP / "tools/load/peer.cc"]
     for source in sources:
@@ -148,7 +156,7 @@ def ensure(packs, work):
     if not mark.exists() or mark.read_text() != digest.hexdigest():
         work.mkdir(parents=True, exist_ok=True)
         mark.unlink(missing_ok=True)
-        build(packs, programs(work), work)
+        build(packs, programs(work), odd_netfront(packs, work), work)
         mark.write_text(digest.hexdigest())
     return work / "dom0.cpio"
 
@@ -166,11 +174,29 @@ def programs(work):
     return [load, cputime]
 
 
-def build(packs, ours, work):
-    """Makes work/guest.cpio and work/dom0.cpio. `ours` (paths of programs) go into both."""
+def odd_netfront(packs, work):
+    """Builds that module. Returns its path."""
+    folder = work / "odd-netfront"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    packages.run(["tar", "-C", folder, "--strip-components=3", "--occurrence=1", "--wildcards", "-xf",
+                  packs.source, "*/drivers/net/xen-netfront.c"])
+    packages.run(["patch", "--directory", folder, "--fuzz=0", "--quiet", "--strip=1",
+                  f"--input={HERE / ODD_NETFRONT}"])
+    (folder / "xen-netfront.c").rename(folder / "odd-netfront.c")
+    (folder / "Kbuild").write_text("obj-m := odd-netfront.o\n")
+    packages.run(["make", "-C", packs.headers, f"M={folder}", "modules"])
+    packages.run(["strip", "-g", folder / "odd-netfront.ko"])
+    return folder / "odd-netfront.ko"
+
+
+def build(packs, ours, odd, work):
+    """Makes work/guest.cpio and work/dom0.cpio. `ours` (paths of programs) go into both, `odd` (a
+    module) to the guests."""
     guest = work / "guest"
     _skeleton(guest)
     _copy_modules(packs, GUEST_MODULES, guest)
+    shutil.copy2(odd, guest / odd.name)
     shutil.copy2(HERE / "guest-init", guest / "init")
     for program in ours:
         shutil.copy2(program, guest / "bin" / program.name)
@@ -201,7 +227,9 @@ def build(packs, ours, work):
     store = [path for path in store if path.exists()]
     for program in store:
         shutil.copy2(program, dom0 / "bin" / program.name)
-    _with_host_programs(dom0, packs, HOST_PROGRAMS, extra=[*xen, *store])
+    shutil.copy2(VSNOOP_MIGRATE, dom0 / "bin/vsnoop-migrate")
+    packages.run(["strip", "-o", dom0 / "bin/vsnoop", VSNOOP])
+    _with_host_programs(dom0, packs, HOST_PROGRAMS, extra=[*xen, *store, VSNOOP])
     (dom0 / "boot").mkdir()
     shutil.copy2(packs.vmlinux, dom0 / "boot/vmlinux")
     shutil.copy2(work / "guest.cpio", dom0 / "boot/guest.cpio")

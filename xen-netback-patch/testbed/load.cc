@@ -327,7 +327,7 @@ class Source {
         sleep_until_ns(std::min(connection.restarted_at_ns(), monotonic_ns() + options_.limit_ns));
     }
     const std::uint32_t window = options_.fresh ? 0 : connection.window_bytes();
-    sleep_until_ns(monotonic_ns() + phase_ns);
+    sleep_until_ns(next_at_phase(0, options_.period_ns, phase_ns, monotonic_ns()));
 
     // The counters of both ends agree; this clock differs from them by a constant.
     const std::int64_t before = monotonic_ns();

@@ -16,6 +16,7 @@ from runreport import format_gain, format_ms, format_size, percentile, rounded, 
 
 NS_PER_INSTRUCTION = 2  # machine.py: -icount shift=1
 MSS = 1448
+POLICIES = ("pristine", "off", "ring", "hold", "auto")
 INK = "#30343b"
 COLOURS = {"off": "#7d838c", "ring": "#2f7fc1", "hold": "#d9541e"}
 
@@ -104,7 +105,7 @@ def print_tables(console, rows):
         console.print(f"\n{scheduler}, {guests} guest{'s' if guests > 1 else ''} on the receiver's "
                       f"pCPU, receiver {receiver}, {connection} connections", style="bold")
         columns = sorted({(r["repeat"], r["policy"]) for r in members},
-                         key=lambda c: (("off", "ring", "hold").index(c[1]), c[0]))
+                         key=lambda c: (POLICIES.index(c[1]), c[0]))
         table = Table("clock")
         table.add_column("size", justify="right")
         for repeat, policy in columns:

@@ -31,7 +31,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 TOP = HERE.parent.parent
 # What xen-load transfers in a cell. Established connections have carried so much before that the
 # guest has opened its window beyond 1 MB.
-AMOUNT = "--connections 5 --warm 4M --warm-chunk 1M --sizes 10k,100k,1M,10M --repeat 30 --most 80M"
+AMOUNT = "--connections 5 --warm 4M --warm-chunk 1M --sizes 10k,100k,1M,10M --repeat 40 --most 60M"
 COUNTED_AMOUNT = "--connections 10 --sizes 1M --repeat 60"
 
 # Lines that no kernel may say, and those of a module that is not the distribution's.
@@ -262,7 +262,7 @@ def main():
     parser.add_argument("--out", type=pathlib.Path, default=TOP / "build/xen")
     parser.add_argument("--jobs", type=int, default=2, help="boots at a time")
     parser.add_argument("--again", action="store_true", help="campaign: forget what was measured")
-    parser.add_argument("--only", choices=("short", "alive", "gone", "queues"),
+    parser.add_argument("--only", choices=("short", "alive", "odd", "gone", "tool", "queues"),
                         help="cases: those of this scenario")
     options = parser.parse_args()
     console = Console(highlight=False)
