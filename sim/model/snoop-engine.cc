@@ -28,7 +28,11 @@ namespace
 constexpr uint32_t ETHERNET = 14;
 constexpr uint32_t HEADERS = ETHERNET + 60 + 60;
 constexpr uint32_t SLOT = 4096;
-constexpr uint32_t UNPAID = 46; // slots: 65535 bytes in segments of 1448
+constexpr uint8_t TCP = 6;
+constexpr uint8_t SYN = 2;
+// ns-3's SYNs announce no MSS, which means 536 bytes (RFC 9293 3.7.1); segments of SegmentSize come
+// all the same. The engine is shown what a device with an MTU of 1500 announces: 1460.
+constexpr uint8_t MSS_OPTION[] = {2, 4, 1460 >> 8, 1460 & 0xff};
 // What Linux charges a frame of a socket buffer beyond its bytes (sk_buff and shared info).
 constexpr uint32_t FRAME_OVERHEAD = 640;
 
@@ -45,6 +49,7 @@ struct Headers
             length >= ETHERNET + header)
         {
             uint8_t* ip = bytes + ETHERNET;
+            AddMss(ip, ip + header);
             ip[10] = ip[11] = 0;
             uint32_t sum = 0;
             for (uint32_t i = 0; i < header; i += 2)
@@ -58,6 +63,23 @@ struct Headers
         }
     }
 
+    void AddMss(uint8_t* ip, uint8_t* tcp)
+    {
+        const uint32_t options = 4 * (tcp[12] >> 4);
+        if (ip[9] != TCP || !(tcp[13] & SYN) || tcp + options != bytes + length ||
+            options + sizeof(MSS_OPTION) > 60)
+        {
+            return;
+        }
+        // Before the others: what ns-3 pads them with ends the list.
+        std::copy_backward(tcp + 20, tcp + options, tcp + options + sizeof(MSS_OPTION));
+        std::copy(std::begin(MSS_OPTION), std::end(MSS_OPTION), tcp + 20);
+        added = sizeof(MSS_OPTION);
+        length += added;
+        tcp[12] += 16; // one more word of header
+        ip[3] += added;
+    }
+
     /// The packet with these bytes in place of its own.
     Ptr<Packet> PutBack(Ptr<const Packet> packet) const
     {
@@ -68,6 +90,7 @@ struct Headers
 
     uint8_t bytes[HEADERS];
     uint32_t length;
+    uint32_t added{0}; //!< to the packet's own
 };
 
 /// a is later than b, in sequence numbers
@@ -203,6 +226,7 @@ SnoopEngine::MakeEngine()
     const std::size_t bytes = vsnoop_memory_needed(&config);
     m_memory = std::make_unique<uint8_t[]>(bytes + 64);
     const auto address = reinterpret_cast<uintptr_t>(m_memory.get());
+    m_pushed.resize(m_vifs.size());
     m_engine = vsnoop_create(m_memory.get() + (-address & 63), bytes, &config);
     NS_ABORT_MSG_UNLESS(m_engine, "snoop-core does not take this configuration");
     for (uint16_t id = 0; id < m_vifs.size(); ++id)
@@ -212,11 +236,7 @@ SnoopEngine::MakeEngine()
         guest.policy = m_policy;
         guest.engage = m_engage;
         guest.early_sack = m_earlySack;
-        // The first 64 KB of a window are shown before they are paid for (I2b). A ring has no other
-        // place for them, so it keeps slots out of its budget: without that it overflows by as
-        // much.
-        const uint32_t slots = m_vifs[id]->GetRingSlots();
-        guest.budget = m_policy == RING ? (slots - std::min(slots / 2, UNPAID)) * SLOT : m_budget;
+        guest.budget = m_policy == RING ? m_vifs[id]->GetRoom() * SLOT : m_budget;
         guest.flow_budget = m_flowBudget;
         vsnoop_guest_open(m_engine, id, &guest, Now());
     }
@@ -266,7 +286,7 @@ SnoopEngine::FromPeer(uint16_t id, Ptr<Packet> packet)
     std::vector<uint8_t> whole;
     vsnoop_frame frame{headers.bytes,
                        headers.length,
-                       packet->GetSize(),
+                       packet->GetSize() + headers.added,
                        memory,
                        VSNOOP_CHECKSUM_VERIFIED};
     if (checksums)
@@ -282,13 +302,11 @@ SnoopEngine::FromPeer(uint16_t id, Ptr<Packet> packet)
     switch (verdict.action)
     {
     case VSNOOP_PUSH:
-        if (vif->Queue(packet, memory))
+        m_pushed[id].push_back(verdict);
+        if (!vif->Queue(packet, memory))
         {
-            vsnoop_taken(m_engine, &verdict, nullptr, Now());
-        }
-        else if (vsnoop_declined(m_engine, &verdict, Now()) == VSNOOP_PASS)
-        {
-            vif->Queue(packet, 0);
+            m_pushed[id].pop_back();
+            vsnoop_declined(m_engine, &verdict, Now());
         }
         break;
     case VSNOOP_KEEP: {
@@ -323,7 +341,7 @@ SnoopEngine::FromGuest(uint16_t id, Ptr<Packet> packet)
     Headers headers(packet);
     const vsnoop_frame frame{headers.bytes,
                              headers.length,
-                             packet->GetSize(),
+                             packet->GetSize() + headers.added,
                              packet->GetSize() + FRAME_OVERHEAD,
                              VSNOOP_CHECKSUM_VERIFIED};
     const vsnoop_verdict verdict = vsnoop_from_guest(m_engine, id, &frame, Now());
@@ -339,6 +357,21 @@ SnoopEngine::FromGuest(uint16_t id, Ptr<Packet> packet)
     }
     Check(verdict.flow, id);
     return packet;
+}
+
+bool
+SnoopEngine::Entered(uint16_t id)
+{
+    const vsnoop_verdict verdict = m_pushed[id].front();
+    m_pushed[id].pop_front();
+    return vsnoop_taken(m_engine, &verdict, nullptr, Now());
+}
+
+void
+SnoopEngine::Unsent(uint16_t id)
+{
+    vsnoop_declined(m_engine, &m_pushed[id].front(), Now());
+    m_pushed[id].pop_front();
 }
 
 bool

@@ -7,6 +7,7 @@
 #include "ns3/traced-callback.h"
 
 #include <cstdio>
+#include <deque>
 #include <functional>
 #include <memory>
 #include <unordered_map>
@@ -16,6 +17,7 @@ struct vsnoop_engine;
 struct vsnoop_guest_stats;
 struct vsnoop_held;
 struct vsnoop_ref;
+struct vsnoop_verdict;
 
 namespace ns3
 {
@@ -84,6 +86,17 @@ class SnoopEngine : public Object
     /// of frames from the network, so that one ACK speaks for all of it, and after a guest's frame
     /// was sent. The other calls do it themselves.
     void Settle();
+    /**
+     * The first pushed frame that waited is in the guest's ring.
+     * \param id number of the guest
+     * \returns false if its connection is gone, and it is not charged
+     */
+    bool Entered(uint16_t id);
+    /**
+     * The first pushed frame that waited was thrown away.
+     * \param id number of the guest
+     */
+    void Unsent(uint16_t id);
     /**
      * The next frame in custody for the guest's ring.
      * \param id number of the guest
@@ -154,6 +167,7 @@ class SnoopEngine : public Object
     static void Log(void* context, const uint8_t* bytes, uint32_t length);
 
     std::vector<Vif*> m_vifs;
+    std::vector<std::deque<vsnoop_verdict>> m_pushed; //!< not in the ring yet, for each guest
     std::unique_ptr<uint8_t[]> m_memory;
     vsnoop_engine* m_engine{nullptr};
     EventId m_tick;

@@ -80,6 +80,17 @@ StreamTcpSocket::SendDataPacket(SequenceNumber32 seq, uint32_t maxSize, bool wit
     return TcpSocketBase::SendDataPacket(seq, maxSize, withAck);
 }
 
+void
+StreamTcpSocket::PersistTimeout()
+{
+    if (m_txBuffer->SizeFromSequence(m_tcb->m_nextTxSequence) == 0)
+    {
+        return; // nothing to probe with
+    }
+    TcpSocketBase::PersistTimeout();
+    m_tcb->m_highTxMark = std::max(m_tcb->m_highTxMark.Get(), m_tcb->m_nextTxSequence.Get() + 1);
+}
+
 uint32_t
 StreamTcpSocket::AvailableWindow() const
 {

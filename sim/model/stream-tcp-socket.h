@@ -9,7 +9,7 @@ namespace ns3
 
 /**
  * \ingroup vsnoop
- * \brief ns-3's TCP with three faults of ns-3.37 worked around.
+ * \brief ns-3's TCP with four faults of ns-3.37 worked around.
  *
  * - TcpSocketBase asks its send buffer for a segment that is not there, after losses with SACK and
  *   when the window limits it, and follows the null pointer (TcpRateLinux::SkbSent). Here it stops
@@ -19,6 +19,8 @@ namespace ns3
  *   of the buffer or two segments, whichever is less (RFC 9293 3.8.6.2.2), if it was small.
  * - A segment between two sockets of one node arrives while it is being sent, and the ACK before
  * the sender has booked the segment, which it then ignores. Here it arrives a moment later.
+ * - The byte with which TcpSocketBase probes a closed window is not booked as sent: an ACK of it is
+ *   ignored for ever. And it takes it from an empty buffer. Here it is booked, and must be there.
  */
 class StreamTcpSocket : public TcpSocketBase
 {
@@ -29,6 +31,7 @@ class StreamTcpSocket : public TcpSocketBase
   protected:
     Ptr<TcpSocketBase> Fork() override;
     void DoForwardUp(Ptr<Packet> packet, const Address& from, const Address& to) override;
+    void PersistTimeout() override;
     uint32_t SendDataPacket(SequenceNumber32 seq, uint32_t maxSize, bool withAck) override;
     uint32_t AvailableWindow() const override;
 

@@ -22,6 +22,8 @@ NS_OBJECT_ENSURE_REGISTERED(VifDevice);
 namespace
 {
 
+constexpr uint32_t FULL_FRAME = 1514; // bytes
+
 /// Cost of a frame: a part for each, a part for its bytes.
 Time
 CostOf(Time each, double nsPerByte, uint32_t bytes)
@@ -152,10 +154,6 @@ Vif::Queue(Ptr<Packet> frame, uint32_t memory)
         return false;
     }
     const bool fits = m_ring.size() + m_queue.size() < m_ringSlots;
-    if (!fits && memory)
-    {
-        return false;
-    }
     if (!fits && m_queueBytesUsed + frame->GetSize() > m_queueBytes)
     {
         ++m_drops;
@@ -180,6 +178,10 @@ void
 Vif::Push(const Entry& entry)
 {
     m_ring.push_back(entry);
+    if (entry.memory && !m_engine->Entered(m_id))
+    {
+        m_ring.back().memory = 0;
+    }
     m_device->Notify();
 }
 
@@ -218,6 +220,10 @@ Vif::Move()
     if (entry.frame)
     {
         Enter(entry);
+        if (entry.memory)
+        {
+            m_engine->Settle();
+        }
         Kick();
     }
 }
@@ -246,6 +252,13 @@ void
 Vif::Detach(bool lost)
 {
     m_attached = false;
+    for (const Entry& entry : m_queue)
+    {
+        if (entry.memory)
+        {
+            m_engine->Unsent(m_id);
+        }
+    }
     m_queue.clear();
     m_queueBytesUsed = 0;
     m_bytes = 0;
@@ -303,9 +316,9 @@ Vif::Emit(Ptr<Packet> frame)
 }
 
 uint32_t
-Vif::GetRingSlots() const
+Vif::GetRoom() const
 {
-    return m_ringSlots;
+    return m_ringSlots + m_queueBytes / FULL_FRAME;
 }
 
 uint64_t

@@ -54,8 +54,8 @@ class Vif : public Object
     /**
      * A frame that nobody keeps: into the ring, or into the queue in front of it.
      * \param frame for the guest
-     * \param memory what the engine charges for it; such a frame goes into the ring or is refused
-     * \returns false if it was refused or dropped
+     * \param memory what the engine charges for it once it is in the ring; 0: it is not the
+     * engine's \returns false if it was dropped
      */
     bool Queue(Ptr<Packet> frame, uint32_t memory);
     /**
@@ -83,8 +83,8 @@ class Vif : public Object
     /// There is a new ring.
     void Reattach();
 
-    /// \returns slots of the ring
-    uint32_t GetRingSlots() const;
+    /// \returns full frames that find place in the ring and in the queue in front of it
+    uint32_t GetRoom() const;
     /// \returns frames dropped for want of room
     uint64_t GetDrops() const;
     /// \returns most bytes that ring and queue held at a time

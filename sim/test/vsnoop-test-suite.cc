@@ -507,6 +507,26 @@ HoldGainsWhatItShould(Case& test)
 }
 
 void
+RingGainsWhatTheRingAllows(Case& test)
+{
+    // A ring of 256 slots bounds what 10 MB can gain; what the netback of the time does without
+    // acknowledging, it does not do worse with it, and nothing is lost.
+    const Transfer::Result plain = Send("netback-2010", 3, "io", 10000000);
+    const Transfer::Result ring = Send("ring-2010", 3, "io", 10000000);
+    test.Between(plain.sender.GetSeconds() / ring.sender.GetSeconds(), 1.3, 1.6, "sender");
+    test.Between(plain.receiver.GetSeconds() / ring.receiver.GetSeconds(), 1.25, 1.6, "receiver");
+    test.Same(ring.drops, uint64_t{0}, "frames lost");
+    for (const char* guest : {"io", "busy"})
+    {
+        const Transfer::Result today = Send("netback", 3, guest, 10000000);
+        const Transfer::Result with = Send("ring", 3, guest, 10000000);
+        const std::string what = std::string("over today's netback, ") + guest;
+        test.Between(today.sender.GetSeconds() / with.sender.GetSeconds(), 0.98, 2, what);
+        test.Between(today.receiver.GetSeconds() / with.receiver.GetSeconds(), 0.98, 2, what);
+    }
+}
+
+void
 HoldComesCloseToOutsourcing(Case& test)
 {
     for (const char* guest : {"io", "busy"})
@@ -660,6 +680,7 @@ VsnoopTestSuite g_transfer("vsnoop-transfer",
                            {{"alone, all architectures are the same", AloneAllAreTheSame},
                             {"base time is rounds times wait", BaseTimeIsRoundsTimesWait},
                             {"hold gains what it should", HoldGainsWhatItShould},
+                            {"ring gains what the ring allows", RingGainsWhatTheRingAllows},
                             {"hold comes close to outsourcing", HoldComesCloseToOutsourcing},
                             {"only TCP in the host answers a SYN", OnlyTcpInTheHostAnswersASyn},
                             {"every byte arrives under loss and reordering",
