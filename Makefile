@@ -18,7 +18,7 @@ run: ## peer, driver domain and guest on this machine: table, picture, build/run
 	@scripts/as-root.sh scripts/run.py --build build/release --out build
 
 test: ## all tests; SAN=1 only the sanitizer build, SUITES="release live" only those named
-	@scripts/deps.sh build test
+	@scripts/deps.sh build test $(filter sim,$(SUITES))
 	@scripts/test.sh $(SUITES)
 
 fuzz: ## libFuzzer on every target for T=60 seconds each; findings in build/fuzz
@@ -43,10 +43,11 @@ sim: ## the same core in ns-3 beside the alternatives: table and build/sim.json,
 	@scripts/build.sh sim
 	@sim/campaign/headline.py --build build/sim --out build
 
-campaign: ## all simulated experiments; pictures and build/campaign/index.html
+campaign: ## all simulated experiments: pictures, build/campaign/index.html; FULL=1 thrice as long
 	@scripts/deps.sh build sim campaign
 	@scripts/build.sh sim
-	@snakemake --snakefile sim/campaign/Snakefile --directory build/campaign --cores $(or $(JOBS),all)
+	@snakemake --snakefile sim/campaign/Snakefile --directory build/campaign --cores $(or $(JOBS),all) \
+	  --config size=$(if $(FULL),full,usual)
 
 xen-test: ## boots real Xen in an emulator: cases, table, build/xen.json; KERNEL=6.12 on that one
 	@scripts/deps.sh build xen

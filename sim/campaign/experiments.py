@@ -106,7 +106,10 @@ EXPERIMENTS = {
 EXPERIMENTS["loss"] = (EXPERIMENTS["loss"][0], {
     f"{part}-{run}": (columns, arguments.replace("RUN", str(run)))
     for part, (columns, arguments) in EXPERIMENTS["loss"][1].items() for run in (1, 2, 3)})
-# Arguments on top, with which nothing is measured, but everything is run.
+# Arguments on top, for campaigns of less than full size: an hour's, and one in which everything is
+# run but little measured.
+USUAL = {"vsnoop-transfer": "--repeats=2", "vsnoop-incast": "--repeats=2"}
 QUICK = {"vsnoop-transfer": "--repeats=1", "vsnoop-incast": "--repeats=1",
          "vsnoop-bulk": "--duration=20ms", "vsnoop-web": "--duration=2s --clientsList=10",
          "vsnoop-mpi": "--rounds=2", "vsnoop-scale": "--duration=5ms --hosts=2"}
+SIZES = {"full": {}, "usual": USUAL, "quick": QUICK}

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 """Runs one part of an experiment and writes its rows, with the columns of the part, as CSV.
 
-  part.py PROGRAMS EXPERIMENT PART OUTPUT [quick]      quick: one repetition, to see that all works"""
+  part.py PROGRAMS EXPERIMENT PART OUTPUT full|usual|quick"""
 
 import csv
 import pathlib
@@ -11,13 +11,12 @@ import sys
 
 sys.dont_write_bytecode = True
 
-from experiments import EXPERIMENTS, QUICK
+from experiments import EXPERIMENTS, SIZES
 
-folder, experiment, part, output = sys.argv[1:5]
+folder, experiment, part, output, size = sys.argv[1:]
 program, parts = EXPERIMENTS[experiment]
 columns, arguments = parts[part]
-if "quick" in sys.argv[5:]:
-    arguments += " " + QUICK.get(program, "")
+arguments += " " + SIZES[size].get(program, "")
 command = [pathlib.Path(folder) / program, *arguments.split()]
 done = subprocess.run(command, text=True, stdout=subprocess.PIPE)
 if done.returncode != 0:
