@@ -7,6 +7,7 @@
 
 import html
 import pathlib
+import re
 import sys
 
 import matplotlib
@@ -48,8 +49,10 @@ PUBLISHED = [
 
 
 def table(frame, formats=None):
-    return frame.to_html(index=False, border=0, na_rep="", formatters=formats or {},
-                         float_format=lambda value: f"{value:.3g}")
+    text = frame.to_html(
+        index=False, border=0, na_rep="", formatters=formats or {},
+        float_format=lambda value: f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}")
+    return re.sub(r"<td>(?=[A-Za-z“])", '<td class="text">', text)
 
 
 class Page:
@@ -81,7 +84,7 @@ class Page:
           table{border-collapse:collapse;font-size:.85rem} td,th{padding:.2rem .6rem;
           text-align:right;border-bottom:1px solid #dfe2e6;white-space:nowrap}
           td:first-child,th:first-child{text-align:left}
-          td:last-child{white-space:normal}"""
+          td:last-child{white-space:normal} td.text{text-align:left}"""
         (self._folder / "index.html").write_text(
             "<!doctype html><html lang=en><meta charset=utf-8><title>vsnoop in simulation</title>"
             f"<meta name=viewport content='width=device-width'><style>{style}</style>"
@@ -114,6 +117,14 @@ def lines(panel, frame, x, y, by="architecture"):
         rows = rows.sort_values(x)
         panel.plot(rows[x], rows[y], marker="o", markersize=3, linewidth=1.4, label=name,
                    color=COLOURS.get(name))
+
+
+def count_axis(panel, values, label):
+    """A few numbers that double or so: logarithmic, and named as they are."""
+    panel.set_xscale("log")
+    panel.set_xticks(sorted(set(values)), [str(value) for value in sorted(set(values))])
+    panel.set_xticks([], minor=True)
+    panel.set_xlabel(label)
 
 
 def bars(panel, frame, x, y, by="architecture"):
@@ -165,7 +176,8 @@ def transfers(page, frames):
     figure, panels = axes(len(kinds), sharey=True)
     for panel, kind in zip(panels, kinds):
         lines(panel, mean[mean["kind"] == kind], "vms", "sender_ms")
-        panel.set(yscale="log", title=f"guest: {kind}", xlabel="VMs on the processor")
+        panel.set(yscale="log", title=f"guest: {kind}")
+        count_axis(panel, mean["vms"], "VMs on the processor")
     panels[0].set_ylabel("sender's time of 1 MB, ms")
     legend(figure, panels[0])
     page.picture("vms", figure, "1 MB by the number of VMs: alone all are the same.")
@@ -295,8 +307,9 @@ def workloads(page, frames):
     for panel, (guest, column) in zip(panels, [(g, c) for g in ("io", "busy")
                                                for c in ("sender_last_ms", "receiver_last_ms")]):
         lines(panel, data[data["guest"] == guest], "peers", column)
-        panel.set(xscale="log", yscale="log", title=f"guest: {guest}", ylabel=column,
-                  xlabel="peers, 100 KB each")
+        panel.set(yscale="log", title=f"guest: {guest}",
+                  ylabel=f"{column.split('_')[0]}'s time of the last, ms")
+        count_axis(panel, data["peers"], "peers, 100 KB each")
     legend(figure, panels[0])
     page.picture("incast", figure, "Time until the last of several peers is done.")
     page.table(table(data))
