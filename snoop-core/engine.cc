@@ -82,8 +82,9 @@ bool Engine::guest_open(u16 id, const vsnoop_guest_config& config, u64 now) {
     guest.life_at = now;
   }
   guest.config = config;
-  // A ring has no room but what is reserved.
-  guest.base_window = config.policy == VSNOOP_POLICY_RING ? 0 : 65535;
+  // A ring has little room but what is reserved: enough to keep a connection going while others,
+  // at rest, have all of that.
+  guest.base_window = config.policy == VSNOOP_POLICY_RING ? 16384 : 65535;
   return true;
 }
 

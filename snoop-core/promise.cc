@@ -2,7 +2,7 @@
 //
 // What is promised, and the window that may be shown. Two inequalities rule this file:
 //   early_ack <= min(rcv_nxt, right_edge, shown_edge)                       I1, I2
-//   shown_edge <= max(guest_ack + base_window, what is reserved for)        I2b; ring: base 0
+//   shown_edge <= max(guest_ack + base_window, what is reserved for)        I2b
 // Reserved memory stands for bytes the peer was invited to send and has not sent yet: all of
 // [rcv_nxt, shown_edge) as soon as shown_edge lies beyond the base window. When they come the
 // reservation turns into the charge for the frames that hold them.

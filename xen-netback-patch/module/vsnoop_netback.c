@@ -907,8 +907,9 @@ static void fill_guest_config(struct vsnoop_guest_config *guest, const struct se
 	guest->early_sack = set->early_sack;
 	guest->budget = granted_kib << 10;
 	guest->flow_budget = min(set->flow_kib, granted_kib) << 10;
+	/* The ring, and netback's own queue in front of it. */
 	if (set->policy == VSNOOP_POLICY_RING)
-		guest->budget = XEN_NETIF_RX_RING_SIZE * XEN_PAGE_SIZE;
+		guest->budget = XEN_NETIF_RX_RING_SIZE * XEN_PAGE_SIZE * 3 / 2;
 }
 
 /* What is left of the total for this vif; budgets are shared out when a guest is
