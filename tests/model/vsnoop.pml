@@ -13,7 +13,8 @@
  *   P0 P2 P8 P9 P10 P12   nothing but a number in order and an end exists here
  *   P7 G8                 no FIN: it is the guest's alone, as everything unpromised
  *   G6                    the guest does not reset; a ring that is gone for good stands for it
- * tests/model/model_test.py keeps labels, list, documents and code together.
+ * tests/model/model_test.py keeps labels, list, documents and code together; and it plays courses
+ * of the model, which COURSE prints, to the engine itself.
  *
  * Deliberate faults, each of which the checker must find: NO_REDELIVERY, NO_WINDOW_CHECK,
  * ACK_BEFORE_TAKEN, SWALLOW_NEWS, NO_REBASE, NO_RESET.
@@ -43,6 +44,11 @@
 #define PAUSES 1 /* quiesce, and a resume some time later */
 #endif
 #define NOTHING 255 /* a keep-alive */
+#ifdef COURSE
+#define said(...) printf(__VA_ARGS__)
+#else
+#define said(...) skip
+#endif
 
 #define max(a, b) ((a) > (b) -> (a) : (b))
 #define min(a, b) ((a) < (b) -> (a) : (b))
@@ -55,6 +61,7 @@ chan to_snoop = [2] of { byte };               /* sequence number */
 chan to_peer = [2] of { mtype, byte, byte };   /* ACK, right edge */
 chan ring = [2] of { byte, bool };             /* sequence number, retained */
 chan from_guest = [2] of { byte, byte };       /* ACK, right edge */
+chan line = [N] of { byte };                   /* what waits for the ring, in its order */
 
 /* The peer. */
 byte una, nxt, peer_edge = WINDOW;
@@ -62,7 +69,8 @@ bool peer_reset;
 /* vsnoop: names as in the rules. */
 byte rcv_nxt, early_ack, guest_ack, right_edge = WINDOW, shown_edge = min(WINDOW, BUDGET);
 mtype:custody custody[6]; /* the last are never used: an index may be N */
-bool credit, stopped, paused;
+byte recover; /* a recovery goes on until guest_ack gets there; 0: none */
+bool credit, stopped, paused, touched /* ever promised (I5) */;
 /* The guest. */
 byte guest_rcv, guest_read;
 bool guest_has[6];
@@ -76,8 +84,8 @@ byte seen_ack, seen_edge;
 bool moved_left;
 bool swallowed; /* an answer that was owed, or news */
 
-#define first_waiting (custody[0] == waiting -> 0 : (custody[1] == waiting -> 1 : \
-                       (custody[2] == waiting -> 2 : (custody[3] == waiting -> 3 : N))))
+#define above_a_hole(s) ((s) > rcv_nxt && custody[s] != absent)
+#define at_a_hole (above_a_hole(1) || above_a_hole(2) || above_a_hole(3))
 /* P1: inside the guest's window and the one shown. */
 #ifdef NO_WINDOW_CHECK
 #define invited(s) ((s) < N)
@@ -91,6 +99,7 @@ inline tell(a, e) {
   moved_left = moved_left || a < seen_ack || e < seen_edge;
   seen_ack = a;
   seen_edge = e;
+  said("tell %d %d\n", a, e);
   if
   :: to_peer!segment(a, e)
   :: losses > 0 -> losses--
@@ -98,6 +107,7 @@ inline tell(a, e) {
 }
 
 inline tell_reset() {
+  said("tell-reset %d\n", guest_ack);
   if
   :: to_peer!reset(0, 0)
   :: losses > 0 -> losses--
@@ -139,32 +149,54 @@ inline promise() {
 #else
   early_ack = max(early_ack, min(rcv_nxt, min(right_edge, shown_edge)));
 #endif
-  shown_edge = max(shown_edge, early_ack)
+  shown_edge = max(shown_edge, early_ack);
+  touched = true
+}
+
+inline wait(s) {
+  custody[s] = waiting;
+  line!s
+}
+
+inline wait_first(s) {
+  wait(s);
+  k = len(line);
+  do
+  :: k > 1 -> line?j; line!j; k--
+  :: else -> break
+  od
+}
+
+/* G7: the first missing segment, if the guest took it out of the ring; until rcv_nxt is confirmed. */
+inline redeliver() {
+  if
+#ifndef NO_REDELIVERY
+  :: early_ack > guest_ack && custody[guest_ack] == delivered ->
+    wait_first(guest_ack);
+    recover = rcv_nxt
+#endif
+  :: else
+  fi
 }
 
 /* I2b: what can be shown beyond guest_ack is what can be held. */
 inline grant() { shown_edge = max(shown_edge, min(right_edge, guest_ack + BUDGET)) }
 
-inline forward(s) { /* unpromised: behind what waits, or into the ring, or lost with it */
+inline forward(s) { /* unpromised: into the ring, or there is no room */
   if
-  :: waits || full(ring) || ring_gone
-  :: !waits && nfull(ring) && !ring_gone -> ring!s(false)
+  :: nempty(line) || full(ring) || ring_gone -> said("lost\n")
+  :: empty(line) && nfull(ring) && !ring_gone -> said("push %d\n", s); ring!s(false)
   fi
 }
 
 proctype Snoop() {
-  byte s, a, e, i;
-  bool waits, dup, opens;
+  byte s, a, e, i, j, k;
+  bool dup, covered, opens;
 end:
   do
   :: atomic { nfull(to_peer) && nempty(to_snoop) ->
        to_snoop?s;
-       waits = false;
-       i = 0;
-       do
-       :: i < N -> waits = waits || custody[i] == waiting; i++
-       :: else -> break
-       od;
+       said("peer %d\n", s);
        if
        :: stopped ->
 #ifndef NO_RESET
@@ -173,8 +205,11 @@ end:
          skip
 #endif
        :: !stopped && s == NOTHING -> credit = true; forward(0)
-       :: !stopped && s != NOTHING && s < early_ack ->
+       :: !stopped && s != NOTHING && s < early_ack && touched ->
 P3:      tell(early_ack, shown_edge)
+       :: !stopped && s != NOTHING && s < early_ack && !touched -> /* I5: the guest speaks */
+         credit = true;
+         forward(s)
        :: !stopped && s != NOTHING && s >= early_ack && !invited(s) && s >= right_edge ->
 P6:      credit = true;
          forward(s)
@@ -183,7 +218,8 @@ P6:      credit = true;
          grant();
          tell(early_ack, shown_edge)
        :: !stopped && s >= early_ack && invited(s) && s < rcv_nxt && paused ->
-         credit = true /* forwarded: no better than what is in custody */
+         credit = true; /* forwarded: no better than what is in custody */
+         said("lost\n")
        :: !stopped && s >= early_ack && invited(s) && s < rcv_nxt && !paused ->
 P3b:     promise();
          tell(early_ack, shown_edge)
@@ -193,7 +229,7 @@ P3b:     promise();
          promise();
          tell(early_ack, shown_edge);
          if
-         :: custody[s] = waiting
+         :: wait(s)
          :: rcv_nxt < N /* the host declines it */
          fi
 #else
@@ -203,7 +239,7 @@ P5:        skip /* as P1: advances over what is held */
          :: else ->
 P1:        skip
          fi;
-         custody[s] = waiting;
+         wait(s);
          do
          :: rcv_nxt < N && custody[rcv_nxt] != absent -> rcv_nxt++
          :: else -> break
@@ -213,7 +249,7 @@ P1:        skip
 #endif
        :: !stopped && invited(s) && s > rcv_nxt && !paused ->
 P4:      assert(custody[s] == absent);
-         custody[s] = waiting
+         wait(s)
        :: !stopped && invited(s) && s >= rcv_nxt && s != NOTHING && paused -> /* not promised for */
          forward(s)
        fi
@@ -223,7 +259,14 @@ P4:      assert(custody[s] == absent);
        if
        :: stopped
        :: !stopped ->
-         dup = (a == guest_ack && a < early_ack);
+         /* not a window update; one stands for as many as it takes (RFC 5681 3.2) */
+         dup = (a == guest_ack && a < early_ack && e == right_edge && recover == 0);
+         said("guest %d %d\n", a, e);
+         if
+         :: dup -> said("dup\n")
+         :: else
+         fi;
+         covered = (a > guest_ack);
 G1:      guest_ack = max(guest_ack, a);
          right_edge = max(right_edge, e);
          rcv_nxt = max(rcv_nxt, guest_ack);
@@ -231,7 +274,8 @@ G1:      guest_ack = max(guest_ack, a);
          do
          :: i < guest_ack ->
            if
-           :: custody[i] == delivered || custody[i] == waiting -> custody[i] = absent
+           :: custody[i] == waiting -> line??eval(i); custody[i] = absent
+           :: custody[i] == delivered -> custody[i] = absent
            :: else
            fi;
            i++
@@ -242,20 +286,22 @@ G1:      guest_ack = max(guest_ack, a);
          :: else -> break
          od;
          if
-#ifndef NO_REDELIVERY
-         :: dup && custody[guest_ack] == delivered ->
-G7:        custody[guest_ack] = waiting
-#endif
+         :: dup ->
+G7:        redeliver()
+         :: covered && recover > guest_ack -> redeliver()
          :: else
          fi;
+         recover = (recover > guest_ack -> recover : 0);
+         covered = touched && (a < early_ack || (a == early_ack && covered && !at_a_hole));
          opens = (min(right_edge, guest_ack + BUDGET) > shown_edge);
          if
 #ifdef SWALLOW_NEWS
          :: a <= early_ack + 1 && !opens ->
 #else
-         :: a < early_ack && !credit && !opens ->
+         :: covered && !credit && !opens ->
 #endif
-G4:        swallowed = swallowed || credit || a > seen_ack
+G4:        said("swallow\n");
+           swallowed = swallowed || credit || a > seen_ack
          :: else ->
 G2:        credit = false;
            grant();
@@ -270,26 +316,34 @@ G2:        credit = false;
        fi
      }
   /* Custody: the first that waits enters the ring. */
-  :: atomic { !stopped && !ring_gone && first_waiting < N && nfull(ring) ->
-       i = first_waiting;
+  :: atomic { !stopped && !ring_gone && nempty(line) && nfull(ring) ->
+       line?i;
+       said("feed %d\n", i);
        custody[i] = in_ring;
        ring!i(true)
      }
   /* Ring lost: what was in it waits again; or the guest is gone for good: fail-stop. */
   :: atomic { vanishes > 0 && !stopped && nfull(to_peer) ->
        vanishes--;
+       said("lose-ring\n");
+       i = len(line); /* what came back stands before these, in its own order */
        do
        :: ring?s, dup ->
          if
-         :: dup && s >= guest_ack -> custody[s] = waiting
+         :: dup && s >= guest_ack -> wait(s)
          :: dup && s < guest_ack -> custody[s] = absent
          :: else
          fi
        :: empty(ring) -> break
        od;
+       do
+       :: i > 0 -> line?j; line!j; i--
+       :: else -> break
+       od;
        if
        :: skip
        :: ring_gone = true;
+          said("stop\n");
           if
           :: early_ack > guest_ack -> stopped = true;
 #ifndef NO_RESET
@@ -299,14 +353,17 @@ G2:        credit = false;
           fi
        fi
      }
-  :: atomic { pauses > 0 && !paused -> pauses--; paused = true }
+  :: atomic { pauses > 0 && !paused -> said("quiesce\n"); pauses--; paused = true }
   :: atomic { snoop_timer ->
        snoop_timer = false;
+       said("timer\n");
        if
-#ifndef NO_REDELIVERY
-       :: !stopped && early_ack > guest_ack && custody[guest_ack] == delivered ->
-G7t:     custody[guest_ack] = waiting
-#endif
+       :: !stopped ->
+G7t:     redeliver();
+         if
+         :: nempty(line) -> said("waits\n")
+         :: else -> said("rests\n")
+         fi
        :: else
        fi
      }
@@ -321,6 +378,7 @@ end:
   do
   :: atomic { !asleep && nfull(from_guest) && nempty(ring) ->
        ring?s, retained;
+       said("consumed %d\n", s);
        if
        :: retained && s < guest_ack -> custody[s] = absent
        :: retained && s >= guest_ack -> custody[s] = delivered
@@ -354,6 +412,7 @@ end:
   do
   :: atomic { timeout && !over ->
        asleep = false;
+       said("resume\n");
        paused = false;
        peer_timer = true;
        snoop_timer = true

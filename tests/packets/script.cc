@@ -216,6 +216,8 @@ void Player::set(const ScriptStep& step) {
     setup_.guest.giveup_us = v;
   else if (name == "promise_age_us")
     setup_.guest.promise_age_us = v;
+  else if (name == "timer_floor_us")
+    setup_.guest.timer_floor_us = v;
   else if (name == "early_sack")
     setup_.guest.early_sack = v != 0;
   else if (name == "auto")
@@ -322,7 +324,13 @@ void Player::guest(const ScriptStep& step) {
 void Player::host(const ScriptStep& step) {
   const std::string& w = step.words;
   if (w == "manual" || w == "push" || w == "declines" || w.rfind("set ", 0) == 0) return;
-  if (w == "feed") {
+  vsnoop_feed next;
+  const auto waits = [&] { return vsnoop_next(world_->engine(), 0, &next, world_->now()) != 0; };
+  if (w == "discards") {
+    while (waits() && next.discard) world_->feed(0, 1);
+  } else if (w == "waits" || w == "rests") {
+    if (waits() != (w == "waits")) complain(step, waits() ? "a frame waits" : "no frame waits");
+  } else if (w == "feed") {
     if (!world_->feed(0, 1)) complain(step, "no frame waits");
   } else if (w == "consumed" || w == "progress") {
     if (!world_->consume(0, 1)) complain(step, "the ring is empty");

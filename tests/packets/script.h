@@ -9,9 +9,12 @@
 //   peer sees PACKET | nothing     what became of the guest's last packet
 //   guest gets PACKET | nothing    the next that the guest took out of its ring
 //   host set NAME VALUE            first of all: budget, flow_budget, total_budget, custodies,
-//                                  liveness_us, giveup_us, early_sack, auto, ring_policy
+//                                  liveness_us, giveup_us, promise_age_us, timer_floor_us,
+//                                  early_sack, auto, ring_policy
 //   host manual                    frames enter and leave the ring only when the script says so:
 //   host feed | consumed | progress | push | declines | loses ring
+//   host discards                  frees frames at the head that the guest has confirmed meanwhile
+//   host waits | rests             a frame waits for the ring; none does
 //   host quiesce | resume | stop
 //
 // A script with one line that expects something expects everything: frames of vsnoop that no line

@@ -52,6 +52,30 @@ TEST_CASE("packets: an expectation that fails is a fault") {
   }
 }
 
+TEST_CASE("packets: what is promised is kept, broken, or not asserted by the script") {
+  ScriptResult r = play(read_script("tests/packets/in-order.pkt"));
+  CHECK(r.promised == 2000);
+  CHECK(r.kept == 2000);
+  // The guest resets the connection instead of confirming what was promised.
+  auto steps = read_script("tests/packets/in-order.pkt");
+  const auto is_ack = [](const ScriptStep& step) {
+    return step.kind == ScriptStep::guest && step.packet && step.packet->flags == ACK;
+  };
+  const auto last = std::find_if(steps.rbegin(), steps.rend(), is_ack);
+  REQUIRE(last != steps.rend());
+  last->packet->flags = RST | ACK;
+  steps.erase(last.base(), steps.end());
+  r = play(steps);
+  CHECK(r.broken > 0);
+  CHECK(r.kept + r.broken == r.promised);
+  // ... or is not heard of again.
+  steps.pop_back();
+  r = play(steps);
+  CHECK(r.broken == 0);
+  CHECK(r.open > 0);
+  CHECK(r.kept + r.open == r.promised);
+}
+
 TEST_CASE("packets: scripts of others, from VSNOOP_PKT_DIR") {
   const char* directory = std::getenv("VSNOOP_PKT_DIR");
   if (!directory) {
