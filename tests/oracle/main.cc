@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 //
 // The promise oracle: scenarios by the thousand, each from a seed, made smaller when one fails.
-//   oracle [--seed N] [--scenarios N] [--minutes N] [--script FILE] [--stats]
+//   oracle [--seed N] [--scenarios N] [--minutes N] [--script FILE] [--stats] [--strict]
 // The same seed gives the same scenarios. A failure prints the smallest scenario found and the
 // script of what happened, which tests/packets can play if it has one stream.
 #include <rapidcheck.h>
@@ -134,12 +134,13 @@ int main(int count, char** words) {
   CLI::App app{"promise oracle: model peers, guests, networks and hosts around snoop-core"};
   uint64_t seed = 1, scenarios = 10000, minutes = 0;
   std::string script;
-  bool statistics = false;
+  bool statistics = false, strict = false;
   app.add_option("--seed", seed, "of the scenarios")->capture_default_str();
   app.add_option("--scenarios", scenarios, "how many")->capture_default_str();
   app.add_option("--minutes", minutes, "instead: for so long, with one seed after the other");
   app.add_option("--script", script, "write the script of a failure to this file");
   app.add_flag("--stats", statistics, "print how often each verdict fell");
+  app.add_flag("--strict", strict, "blame vsnoop for what a lying guest loses: has to fail");
   CLI11_PARSE(app, count, words);
 
   const auto scenario_gen = any_scenario();
@@ -163,7 +164,7 @@ int main(int count, char** words) {
         [&] {
           Scenario scenario = *scenario_gen;
           if (scenario.streams.empty()) scenario.streams.resize(1);
-          Stage stage(scenario);
+          Stage stage(scenario, false, strict);
           const std::string failure = stage.run();
           totals.add(stage.totals());
           if (failure.empty()) return;
@@ -176,7 +177,7 @@ int main(int count, char** words) {
         rc::detail::printResultMessage(result, std::cerr);
         return 1;
       }
-      Stage stage(worst, true);
+      Stage stage(worst, true, strict);
       const std::string again = stage.run();
       std::cerr << "oracle: seed " << at << ": " << why << "\n" << worst << "\n";
       if (again != why) std::cerr << "oracle: played again it says: " << again << "\n";

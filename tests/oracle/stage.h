@@ -23,8 +23,9 @@ namespace vsnoop_oracle {
 
 class Stage {
  public:
-  /// `traced`: keep a script of what happened.
-  explicit Stage(const Scenario& scenario, bool traced = false);
+  /// `traced`: keep a script of what happened. `strict`: what a guest that lies loses is vsnoop's
+  /// fault as well, which it is not; the test of the oracle itself.
+  explicit Stage(const Scenario& scenario, bool traced = false, bool strict = false);
   ~Stage();
   Stage(const Stage&) = delete;
   Stage& operator=(const Stage&) = delete;
@@ -113,7 +114,7 @@ class Stage {
   std::string describe(const Line& line) const;
 
   const Scenario& scenario_;
-  const bool traced_;
+  const bool traced_, strict_;
   u64 now_ = 1000000, order_ = 0, steps_ = 0;
   std::vector<u8> memory_;
   vsnoop_engine* v_ = nullptr;
