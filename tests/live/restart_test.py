@@ -3,6 +3,8 @@
 """Guests and driver domains that go away, with promises outstanding, and come back."""
 
 import signal
+import socket
+import struct
 
 import harness
 import netns
@@ -93,6 +95,26 @@ def guest_goes_for_good_and_another_comes(bed):
     check(counters.engine("flows") < 10, f"flows are left:\n{counters.dump()}")
 
 
+def guest_reboots_in_mid_transfer(bed):
+    """A guest that is back within the grace time and remembers nothing is given what was promised;
+    it answers with a reset, and that reaches the peer."""
+    live, one = loaded(bed, "--grace", "10s")
+    one.receiver.go.clear()
+    one.wait_until_stuck()
+    netns.ip("-n", bed.guest, "link", "delete", "guest")
+    connection = one.ends[1]
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    connection.close()  # nobody hears of it
+    bed._connect(bed.guest, "guest", GUEST, bed.GUEST_INTERFACE)
+    one.check_reset(10)
+    harness.transfer(bed, 1_000_000, port=7102)
+    counters = live.stop()
+    counters.check_offloaded()
+    check(counters["guest_lost"] == 1, f"the reboot was not noticed:\n{counters.dump()}")
+    check(counters.engine("reasons").get("guest_reset", 0) > 0,
+          f"the guest did not reset the connection:\n{counters.dump()}")
+
+
 def sigterm_under_load(bed):
     """Promises drain; a plain bridge takes over and no byte is lost."""
     live, one = loaded(bed)
@@ -122,5 +144,6 @@ def sigterm_and_promises_that_do_not_drain(bed):
 
 harness.run([guests_program_is_killed, guests_link_goes_down_and_up,
              drivers_link_goes_down_and_up, peers_link_goes_down_and_up,
-             guest_goes_for_good_and_another_comes, sigterm_under_load,
+             guest_goes_for_good_and_another_comes, guest_reboots_in_mid_transfer,
+             sigterm_under_load,
              sigterm_and_promises_that_do_not_drain], 40)

@@ -33,7 +33,9 @@ vsnoop::FlowKey key(uint32_t n) {
   return vsnoop::FlowKey::v4(local, remote, 80, static_cast<uint16_t>(n), 0);
 }
 
-// What guest 0's peer gets to see of vsnoop in a transfer, and the engine's verdicts, as text.
+// What guest 0 and its peer get to see of vsnoop in a transfer, and when, and the verdicts, as
+// text. The guest answers every fourth segment after 2 ms, but once so late that it is delivered
+// again.
 std::vector<std::string> victims_view(World& world, uint16_t port, unsigned flood) {
   Options options;
   options.peer_port = port;
@@ -55,10 +57,17 @@ std::vector<std::string> victims_view(World& world, uint16_t port, unsigned floo
       c.peer(ack(1));
       for (uint32_t n = 0; n < 8; ++n) c.peer(data(1 + n * 1460, 1460));
     }
-    seen.push_back(victim.peer(data(at, 1000)).text());
+    const auto note = [&](const std::string& what) {
+      seen.push_back(std::to_string(world.now()) + " us: " + what);
+    };
+    note(victim.peer(data(at, 1000)).text());
     at += 1000;
-    for (const Packet& p : victim.emitted()) seen.push_back(p.text());
-    if (round % 4 == 3) seen.push_back(victim.guest(ack(at)).text());
+    for (const Packet& p : victim.emitted()) note("to the peer " + p.text());
+    world.advance_us(2000);
+    if (round == 20) world.advance(400);  // time to deliver again
+    if (round % 4 == 3) note(victim.guest(ack(at)).text());
+    for (const Packet& p : victim.delivered()) note("to the guest " + p.text());
+    world.advance_us(500);
   }
   return seen;
 }
@@ -132,14 +141,19 @@ TEST_CASE("security: another guest's flood changes nothing for a guest with its 
   setup.engine.budget = 512 << 10;  // what the guests' shares add up to
   World calm(setup), stormy(setup);
   const auto quiet = victims_view(calm, 40000, 0);
-  const auto loud = victims_view(stormy, 40000, 10);
+  const auto loud = victims_view(stormy, 40000, 4);
   CHECK(quiet.size() >= 80);
   CHECK(quiet == loud);
   // The attacker got to its own bound and not beyond.
   CHECK(stormy.stats(1).peak_held > setup.guest.budget / 2);
   CHECK(stormy.stats(1).peak_held <= setup.guest.budget);
-  CHECK(stormy.stats(0).promised_bytes == calm.stats(0).promised_bytes);
-  CHECK(stormy.stats(0).latency_us_sum == calm.stats(0).latency_us_sum);
+  CHECK(calm.stats(0).promised_bytes == 40000);
+  CHECK(stormy.stats(0).promised_bytes == 40000);
+  CHECK(calm.stats(0).latency_samples == 10);
+  CHECK(calm.stats(0).latency_us_sum == 495000);
+  CHECK(stormy.stats(0).latency_us_sum == 495000);
+  CHECK(calm.stats(0).redelivered_frames == 3);
+  CHECK(stormy.stats(0).redelivered_frames == 3);
 }
 
 TEST_CASE("security: a guest that crowds out shared room costs others their promises, no bytes") {
@@ -148,8 +162,12 @@ TEST_CASE("security: a guest that crowds out shared room costs others their prom
   setup.engine.custodies = 1024;
   setup.guest.budget = 256 << 10;
   setup.engine.budget = 64 << 10;  // less than the shares add up to
-  World world(setup);
-  const auto seen = victims_view(world, 40000, 10);
+  World calm(setup), world(setup);
+  const auto quiet = victims_view(calm, 40000, 0);
+  const auto seen = victims_view(world, 40000, 4);
+  CHECK(calm.stats(0).promised_bytes == 40000);
+  CHECK(world.stats(0).promised_bytes == 2000);  // before the room was gone
+  CHECK(quiet != seen);
   CHECK(world.stats(0).held + world.stats(1).held <= setup.engine.budget);
   CHECK(world.count(VSNOOP_REASON_no_budget, 0) > 0);
   const auto passed = std::count_if(seen.begin(), seen.end(), [](const std::string& line) {
