@@ -1,12 +1,14 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 """Deliberate one-line faults in snoop-core: a rule dropped, a comparison turned, a cap ignored.
-Each is put into a copy of the sources, built, and must be caught by the unit tests or by the
-promise oracle as `make test` runs them. Prints a table; status 1 if a fault is not caught.
+Each is put into a copy of the sources, built, and must be caught by the unit tests, by the courses
+of the model or by the promise oracle, as `make test` runs them. Prints a table; status 1 if a fault
+is not caught. The oracle, which takes longest, is asked if the others have not caught it.
 
-  mutants.py [NAME]...      only these
+  mutants.py [--oracle] [NAME]...      only these; --oracle: it is always asked
 """
 
+import os
 import pathlib
 import re
 import shutil
@@ -17,6 +19,7 @@ import time
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 TREE = ROOT / "build" / "mutants" / "tree"
 BUILD = ROOT / "build" / "mutants" / "build"
+COURSES = ROOT / "build" / "mutants" / "courses"
 # As many as `make test` runs in its release build.
 SCENARIOS = re.search(r"set\(scenarios (\d+)\)",
                       (ROOT / "tests/oracle/CMakeLists.txt").read_text())[1]
@@ -129,6 +132,13 @@ def unit_tests():
     return names[-1] if names else f"unit tests end with status {said.returncode}"
 
 
+def courses():
+    """Whether the engine leaves the model's courses, or None."""
+    said = run([BUILD / "tests" / "unit-tests", "packets: scripts of others*"], 120, cwd=TREE,
+               env=os.environ | {"VSNOOP_PKT_DIR": str(COURSES / "good")})
+    return "the model's courses" if said.returncode else None
+
+
 def oracle():
     try:
         said = run([BUILD / "tests" / "oracle" / "oracle", "--seed", "1", "--scenarios", SCENARIOS],
@@ -161,20 +171,25 @@ def prepare():
             if not copy.exists() or copy.read_bytes() != wanted:
                 copy.write_bytes(wanted)
                 shutil.copymode(path, copy)
-    done = run(["cmake", "-S", TREE, "-B", BUILD, "-G", "Ninja", "-DVSNOOP_PROOF=ON", "-DCMAKE_C_COMPILER=gcc",
+    done = run(["cmake", "-S", TREE, "-B", BUILD, "-G", "Ninja", "-DCMAKE_C_COMPILER=gcc",
                 "-DCMAKE_CXX_COMPILER=g++"], 300)
     if done.returncode:
         sys.exit(f"mutants.py: {done.stdout[-2000:]}")
     done = build()
     if done.returncode:
         sys.exit(f"mutants.py: the unchanged sources do not build:\n{done.stdout[-3000:]}")
-    for test in (unit_tests, oracle):
+    done = run([ROOT / "tests" / "model" / "model_test.py", "--play", BUILD / "tests" / "unit-tests",
+                COURSES], 600)
+    if done.returncode:
+        sys.exit(f"mutants.py: the unchanged sources fail: {done.stdout}")
+    for test in (unit_tests, courses, oracle):
         if caught := test():
             sys.exit(f"mutants.py: the unchanged sources fail: {caught}")
 
 
 def main():
-    chosen = [mutant for mutant in MUTANTS if not sys.argv[1:] or mutant[0] in sys.argv[1:]]
+    names = [word for word in sys.argv[1:] if word != "--oracle"]
+    chosen = [mutant for mutant in MUTANTS if not names or mutant[0] in names]
     if not chosen:
         sys.exit("mutants.py: no such fault; there are: " + " ".join(m[0] for m in MUTANTS))
     for name, _, file, old, _ in chosen:
@@ -194,7 +209,9 @@ def main():
             if done.returncode:
                 caught = ["the compiler"]
             else:
-                caught = [found for found in (unit_tests(), oracle()) if found]
+                caught = [found for found in (unit_tests(), courses()) if found]
+                if not caught or "--oracle" in sys.argv[1:]:
+                    caught += filter(None, [oracle()])
         finally:
             path.write_text(whole)
         if not caught:
