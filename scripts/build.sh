@@ -2,22 +2,20 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 # Configures and builds build/KIND.
 #   scripts/build.sh KIND      release: g++ -O2 -g | clang: clang++ 14 | san: g++, ASan and UBSan |
-#                              proof: as release, with the proof (see docs/safety.md) |
 #                              sim: the ns-3 module, against Debian's ns-3
 # JOBS=N limits the parallel compilers (default: one per processor).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-kind=${1:?usage: build.sh release|clang|san|proof|sim}
+kind=${1:?usage: build.sh release|clang|san|sim}
 source=.
 case $kind in
   release) options=(-DCMAKE_C_COMPILER=gcc -DCMAKE_CXX_COMPILER=g++) ;;
   clang) options=(-DCMAKE_C_COMPILER=clang-14 -DCMAKE_CXX_COMPILER=clang++-14) ;;
   san) options=(-DCMAKE_C_COMPILER=gcc -DCMAKE_CXX_COMPILER=g++ -DVSNOOP_SANITIZE=ON) ;;
-  proof) options=(-DCMAKE_C_COMPILER=gcc -DCMAKE_CXX_COMPILER=g++ -DVSNOOP_PROOF=ON) ;;
   sim) source=sim options=(-DCMAKE_CXX_COMPILER=g++) ;;
   *)
-    echo "build.sh: no kind '$kind'; there are: release clang san proof sim" >&2
+    echo "build.sh: no kind '$kind'; there are: release clang san sim" >&2
     exit 2
     ;;
 esac

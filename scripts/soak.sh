@@ -9,12 +9,12 @@ cd "$(dirname "$0")/.."
 
 seed=${1:?usage: soak.sh SEED MINUTES} minutes=${2:?usage: soak.sh SEED MINUTES}
 connections=${CONNECTIONS:-100000}
-scripts/build.sh proof
+scripts/build.sh release
 mkdir -p build/soak
 
 processes=()
 for ((i = 0; i < ${JOBS:-$(nproc)}; ++i)); do
-  build/proof/tests/oracle/oracle --seed $((seed + 1000000 * i)) --minutes "$minutes" \
+  build/release/tests/oracle/oracle --seed $((seed + 1000000 * i)) --minutes "$minutes" \
     --script "build/soak/failure-$i.pkt" >"build/soak/oracle-$i.log" 2>&1 &
   processes+=($!)
 done
@@ -30,6 +30,6 @@ trap - EXIT
 
 if ((connections)); then
   echo "soak: $connections live connections"
-  VSNOOP_CHURN=$connections scripts/as-root.sh tests/live/churn_test.py build/proof/tools/vsnoop \
-    build/proof/tools/vsnoop-load churn
+  VSNOOP_CHURN=$connections scripts/as-root.sh tests/live/churn_test.py build/release/tools/vsnoop \
+    build/release/tools/vsnoop-load churn
 fi

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 # Builds and runs test suites; all of them, fastest first, unless some are named.
-#   scripts/test.sh [release|clang|san|live|proof|sim|xen]...
-#     release, clang, san   unit tests, header and house checks in that build (see build.sh)
-#     proof                 as release, and the promise oracle, the model, packet scripts, security
+#   scripts/test.sh [release|clang|san|live|sim|xen]...
+#     release, clang, san   unit tests, header and house checks in that build (see build.sh);
+#                           release and san: promise oracle; release: model; san: fuzz corpora
 #     live                  tests/live on the release build, in network namespaces: wants root
 #     sim                   the ns-3 module; its decision logs are replayed by the release build
 #     xen                   one boot of real Xen with the patched xen-netback, in an emulator
@@ -78,7 +78,7 @@ live() {
 for suite in "$@"; do
   echo "== $suite"
   case $suite in
-    release | clang | san | proof)
+    release | clang | san)
       if build "$suite"; then
         run_ctest "build/$suite" unit -LE live -j "${JOBS:-$(nproc)}" > >(faults_only)
         wait $!
@@ -100,7 +100,7 @@ for suite in "$@"; do
       fi
       ;;
     *)
-      echo "test.sh: no suite '$suite'; there are: release clang san live proof sim xen" >&2
+      echo "test.sh: no suite '$suite'; there are: release clang san live sim xen" >&2
       exit 2
       ;;
   esac
