@@ -2,7 +2,7 @@
 # The front door. Everything is built under build/; the work is done by CMake and scripts/.
 
 SAN ?= 0
-SUITES ?= $(if $(filter 1,$(SAN)),san,release clang san live)
+SUITES ?= $(if $(filter 1,$(SAN)),san,release clang san live sim)
 # A plain user, and root after "su", may lack these; apt-get, ip, ethtool and nginx need them.
 export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin
 
