@@ -2,7 +2,7 @@
 # The front door. Everything is built under build/; the work is done by CMake and scripts/.
 
 SAN ?= 0
-SUITES ?= $(if $(filter 1,$(SAN)),san,release clang san live sim)
+SUITES ?= $(if $(filter 1,$(SAN)),san,release clang san live sim xen)
 # A plain user, and root after "su", may lack these; apt-get, ip, ethtool and nginx need them.
 export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin
 
@@ -18,7 +18,7 @@ run: ## peer, driver domain and guest on this machine: table, picture, build/run
 	@scripts/as-root.sh scripts/run.py --build build/release --out build
 
 test: ## all tests; SAN=1 only the sanitizer build, SUITES="release live" only those named
-	@scripts/deps.sh build test $(filter sim,$(SUITES))
+	@scripts/deps.sh build test $(filter sim xen,$(SUITES)) $(if $(filter release,$(SUITES)),deb)
 	@scripts/test.sh $(SUITES)
 
 fuzz: ## libFuzzer on every target for T=60 seconds each; findings in build/fuzz

@@ -11,7 +11,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-(($#)) || set -- release clang san live sim
+(($#)) || set -- release clang san live sim xen
 passed=0 failed=0 skipped=0
 
 # run_ctest BUILD-DIR SUITE CTEST-ARG...: runs it below "${wrapper[@]}" and adds up the results.
