@@ -231,7 +231,7 @@ def play(unit_tests, directory):
                           env=os.environ | {"VSNOOP_PKT_DIR": str(directory)},
                           capture_output=True, text=True, check=False)
     unwrapped = re.sub(r"\n {2,}(?=\S)", "", done.stdout)
-    faults = re.findall(r"course-\d+\.pkt: ?line .*", unwrapped)
+    faults = re.findall(r"course-\d+\.pkt: *line *\d.*", unwrapped)
     if bool(faults) != bool(done.returncode):
         fail(f"{unit_tests} does not play {directory}:\n{done.stdout[-2000:]}{done.stderr[-500:]}")
     return faults
