@@ -54,10 +54,10 @@ def guest_side(bed):
                   f"promised frames were lost, and none was delivered again:\n{counters.dump()}")
 
 
-def both_sides_with_early_sack(bed):
+def both_sides_without_early_sack(bed):
     bed.single_frames()
     faults = "peer:loss=1%,reorder=1%,seed=31", "guest:loss=1%,reorder=1%,seed=32"
-    counters = with_faults(bed, *faults, options=["--early-sack"])
+    counters = with_faults(bed, *faults, options=["--no-early-sack"])
     check(counters.engine("redelivered_frames") > 0, f"no re-delivery:\n{counters.dump()}")
 
 
@@ -87,5 +87,5 @@ def decision_log(bed):
     check(replay.returncode > 0, f"a changed log is 'reproduced', status {replay.returncode}")
 
 
-harness.run([peer_side, peer_side_of_a_slow_link, guest_side, both_sides_with_early_sack,
+harness.run([peer_side, peer_side_of_a_slow_link, guest_side, both_sides_without_early_sack,
              whole_super_frames, decision_log], 60)

@@ -346,9 +346,9 @@ TEST_CASE("xen: a setting says only what was asked for") {
   CHECK(setting.text() == "hold");
   setting.vif_kib = 8192;
   setting.flow_kib = 1024;
-  setting.early_sack = true;
+  setting.early_sack = false;
   setting.engage = "auto";
-  CHECK(setting.text() == "hold,vif_kib=8192,flow_kib=1024,early_sack=1,engage=auto");
+  CHECK(setting.text() == "hold,vif_kib=8192,flow_kib=1024,early_sack=0,engage=auto");
 }
 
 TEST_CASE("xen: without the module's help it says which kind of help is missing") {

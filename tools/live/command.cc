@@ -38,7 +38,7 @@ constexpr uint32_t kQueueBytes = 16u << 20;  // long frames that may wait in a p
 struct Options {
   std::string peer, guest;
   std::string policy = "hold", engage = "always", kind = "busy";
-  bool early_sack = false;
+  bool early_sack = true;
   uint32_t ring = 256, flows = 65536, vcpus = 1;
   std::string hold = "8Mi", total = "64Mi", rate, slice = "30ms", linger = "0us";
   std::string stats, json, log;
@@ -306,7 +306,8 @@ void add_options(CLI::App& command, Options& o) {
          "acknowledge nothing, what is in the guest's ring, or what is held for it");
   option("--engage", o.engage, CLI::IsMember({"always", "auto"}),
          "auto: only for guests that are slow");
-  command.add_flag("--early-sack", o.early_sack, "SACK on the guest's behalf, too");
+  command.add_flag("!--no-early-sack", o.early_sack,
+                   "no SACK on the guest's behalf: at a hole the guest speaks for itself");
   option("--ring", o.ring, CLI::Range(16u, 65536u), "slots of the guest's ring, 4096 bytes each");
   option("--hold", o.hold, size, "memory for the guest's held frames and reserved window");
   option("--total", o.total, size, "most memory for held frames in all");

@@ -44,7 +44,7 @@ void add_replay_command(CLI::App& app) {
       ->transform(CLI::AsSizeValue(false));
   command->add_option("--vcpu", *vcpu, "SLICE/SHARE: what if the guest were scheduled: 30ms/0.33")
       ->check(checked(replay::parse_vcpu));
-  command->add_flag("--early-sack", options->early_sack, "SACK on the guest's behalf");
+  command->add_flag("!--no-early-sack", options->early_sack, "no SACK on the guest's behalf");
   command->add_flag("--assume-checksums", options->assume_checksums,
                     "take checksums as right that the capture is too short to verify");
   command->add_option("--flows", options->flows, "rows of the table of connections (default: 5)");

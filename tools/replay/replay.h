@@ -33,7 +33,7 @@ struct Options {
   uint32_t ring = 0;  // slots of 4096 bytes; 0: unlimited
   uint64_t hold = 0;  // bytes per guest; 0: the engine's default
   std::optional<Vcpu> vcpu;
-  bool assume_checksums = false, early_sack = false;
+  bool assume_checksums = false, early_sack = true;
   size_t flows = 5;        // rows of the per-flow table
   std::string json;        // file, "-": standard output instead of the text
   std::string pcapng;      // file

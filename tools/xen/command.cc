@@ -257,7 +257,8 @@ void add_commands(CLI::App& app, const Surroundings& surroundings) {
     sub->add_option("--flow-kib", o->setting.flow_kib,
                     "most of it for one connection (default: 4096)")
         ->check(CLI::Range(64u, 1u << 21));
-    sub->add_flag("--early-sack", o->setting.early_sack, "SACK on the guest's behalf, too");
+    sub->add_flag("!--no-early-sack", o->setting.early_sack,
+                  "no SACK on the guest's behalf: at a hole the guest speaks for itself");
     sub->add_option("--engage", o->setting.engage, "auto: only while the guest is slow")
         ->check(CLI::IsMember({"always", "auto"}));
     timeout(sub, *o, "30s", "most time to wait for the module");

@@ -139,7 +139,7 @@ std::string Setting::text() const {
   std::string text = policy;
   if (vif_kib) text += fmt::format(",vif_kib={}", *vif_kib);
   if (flow_kib) text += fmt::format(",flow_kib={}", *flow_kib);
-  if (early_sack) text += ",early_sack=1";
+  if (!early_sack) text += ",early_sack=0";
   if (!engage.empty()) text += ",engage=" + engage;
   return text;
 }

@@ -55,7 +55,7 @@ Counters vif_counters(XenHost& host, const Vif& vif);
 struct Setting {
   std::string policy;  ///< "off", "ring" or "hold"
   std::optional<uint32_t> vif_kib, flow_kib;
-  bool early_sack = false;
+  bool early_sack = true;
   std::string engage;  ///< "always", "auto" or "" for the module's default
 
   std::string text() const;

@@ -1005,7 +1005,8 @@ static const char *parse(char *text, struct settings *set)
 	char *word = strsep(&text, ",");
 	unsigned int number;
 
-	*set = (struct settings){ .vif_kib = VIF_KIB_DEFAULT, .flow_kib = FLOW_KIB_DEFAULT };
+	*set = (struct settings){ .vif_kib = VIF_KIB_DEFAULT, .flow_kib = FLOW_KIB_DEFAULT,
+				  .early_sack = true };
 	if (!strcmp(word, "off") || !*word)
 		set->policy = VSNOOP_POLICY_OFF;
 	else if (!strcmp(word, "ring"))
