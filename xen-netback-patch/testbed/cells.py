@@ -32,11 +32,12 @@ class Cell:
     connection: str = "established"
     repeat: int = 1  # 2, 3: the same again, to show how far equal measurements lie apart
     place: str = "spread"  # or one-pcpu: everything on one physical CPU, to count instructions
+    wire: int = 0  # Mb/s between sender and dom0; 0: as fast as dom0 is
 
     def name(self):
         return "-".join((self.scheduler.replace(" ", "").replace("%", ""), str(self.guests),
                          self.receiver, self.connection, self.policy, str(self.repeat),
-                         self.place))
+                         self.place, *([f"{self.wire}Mbps"] if self.wire else [])))
 
     def machine(self):
         """Cells with the same value can share a boot."""
@@ -65,6 +66,7 @@ def story():
     for policy in ("off", "hold"):
         yield Cell(policy, connection="fresh")
         yield Cell(policy, receiver="idle")
+        yield Cell(policy, receiver="idle", wire=400)
         yield Cell(policy, guests=2)
         yield Cell(policy, guests=1, receiver="idle")
         yield Cell(policy, scheduler="credit cap 33 %", guests=1)
@@ -101,7 +103,7 @@ def boots(cells, most):
         groups.setdefault(cell.machine(), []).append(cell)
     for group in groups.values():
         group.sort(key=lambda c: (list(SCHEDULERS).index(c.scheduler), c.guests, c.receiver,
-                                  c.connection, c.repeat, c.policy != "off", c.policy))
+                                  c.connection, c.wire, c.repeat, c.policy != "off", c.policy))
         parts = -(-len(group) // most)
         for part in range(parts):
             yield group[part * len(group) // parts:(part + 1) * len(group) // parts]
@@ -117,7 +119,8 @@ def script(cells, amount):
     for n in range(3, 2 + max(cell.guests for cell in cells)):
         lines.append(f"guest g{n} {receiver_pcpu}")
     lines.append("card_sender" if one else "sender")
-    now = {"slice": 30, "cap": 0, "policy": "off", "busy": set(), "pcpu": receiver_pcpu}
+    now = {"slice": 30, "cap": 0, "policy": "off", "busy": set(), "pcpu": receiver_pcpu,
+           "wire": 0}
     for cell in cells:
         scheduler, cap, slice_ms = SCHEDULERS[cell.scheduler]
         if scheduler == "credit" and now["slice"] != slice_ms:
@@ -136,6 +139,9 @@ def script(cells, amount):
         if neighbours and now["pcpu"] != pcpu:
             lines += [f"xl vcpu-pin {g} 0 {pcpu}" for g in neighbours]
             now["pcpu"] = pcpu
+        if now["wire"] != cell.wire:
+            lines.append(f"wire {cell.wire}")
+            now["wire"] = cell.wire
         if now["policy"] != cell.policy:
             lines.append(f"offload g2 {SETTINGS[cell.policy]}")
             now["policy"] = cell.policy

@@ -77,6 +77,14 @@ sender() {
   sender_memory
 }
 
+# wire MBPS: the rate at which the sender's frames come to dom0; 0: as fast as dom0 is.
+wire() {
+  on g9 '/sbin/tc qdisc del dev eth0 root 2>/dev/null'
+  [ "$1" = 0 ] && return
+  modprobe sch_tbf
+  on g9 "/sbin/tc qdisc add dev eth0 root tbf rate ${1}mbit burst 128k latency 100ms" || fail "wire $1"
+}
+
 # card_sender [WORD...]: g9 is a guest on physical CPU 0, with a network card of its own, wired to dom0's
 # eth0, which is in the bridge. What it sends comes to dom0 as from another machine.
 card_sender() {

@@ -24,7 +24,8 @@ DOM0_MODULES = ("xenfs", "xen-privcmd", "xen-evtchn", "xen-gntdev", "xen-gntallo
                 "ip_tables", "iptable_filter", "xt_tcpudp", "nf_conntrack", "xt_conntrack",
                 "sch_ingress", "cls_matchall", "cls_u32", "act_gact")
 GUEST_MODULES = ("xen-netfront", "xen-pcifront", "e1000e", "sch_netem", "sch_tbf", "ip_tables",
-                 "iptable_filter", "xt_tcpudp", "xt_statistic", "ip6_tables", "ip6table_filter")
+                 "iptable_filter", "xt_tcpudp", "xt_statistic", "ip6_tables", "ip6table_filter",
+                 "8021q")
 # The guests' network driver with faults that can be switched on; guests have it as /odd-netfront.ko.
 ODD_NETFRONT = "odd-netfront.patch"
 XEN_PROGRAMS = ("xl", "xenstored", "xenconsoled", "xen-init-dom0", "libxl-save-helper")

@@ -24,11 +24,12 @@ class Failure(Exception):
     """A boot did not do what it should; the text says where to look."""
 
 
-def boot(packs, initrd, folder, *, pcpus=3, scheduler="credit", dom0_vcpus=1, seed=1, timeout=3000,
-         on_line=None):
+def boot(packs, initrd, folder, *, kernel=None, pcpus=3, scheduler="credit", dom0_vcpus=1, seed=1,
+         timeout=3000, on_line=None):
     """Boots and waits for the machine to switch itself off. `folder` receives console.log and, in
     results/, what the scenario left in /results of dom0. Returns the seconds it took; Failure if it
-    does not end in time or leaves no results. `on_line` is called with each line of the console."""
+    does not end in time or leaves no results. `kernel`: dom0's, if not Debian's. `on_line` is called
+    with each line of the console."""
     folder.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(folder / "results", ignore_errors=True)
     disk = folder / "disk"
@@ -60,7 +61,7 @@ def boot(packs, initrd, folder, *, pcpus=3, scheduler="credit", dom0_vcpus=1, se
         "-device", "e1000e,netdev=lan0,addr=10,mac=00:16:3e:01:00:01,romfile=",
         "-device", "e1000e,netdev=lan1,addr=11,mac=00:16:3e:01:00:02,romfile=",
         "-kernel", str(packs.xen), "-append", xen,
-        "-initrd", f"{packs.vmlinux} {dom0},{initrd}"]
+        "-initrd", f"{kernel or packs.vmlinux} {dom0},{initrd}"]
     started = time.monotonic()
     with open(folder / "console.log", "wb") as log, open(folder / "qemu.log", "wb") as errors:
         process = subprocess.Popen([str(word) for word in command], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,

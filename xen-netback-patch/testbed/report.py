@@ -80,6 +80,7 @@ def rows_of(results):
                     "dom0_cpu_share": rounded(used[0] / seconds),
                     "dom0_instructions_per_packet": rounded(instructions, 0),
                     "place": cell.place,
+                    "wire_mbps": cell.wire or None,
                 })
     off = {_key(r): r["median_ms"] for r in rows if r["policy"] == "off" and r["repeat"] == 1}
     for row in rows:
@@ -91,7 +92,7 @@ def rows_of(results):
 
 def _key(row):
     return tuple(row[k] for k in ("size_bytes", "scheduler", "vcpus", "guest", "connection",
-                                  "clock", "place"))
+                                  "clock", "place", "wire_mbps"))
 
 
 def print_tables(console, rows):
@@ -99,11 +100,13 @@ def print_tables(console, rows):
     groups = {}
     for row in rows:
         if row["place"] == "spread":
-            group = (row["scheduler"], row["vcpus"], row["guest"], row["connection"])
+            group = (row["scheduler"], row["vcpus"], row["guest"], row["connection"],
+                     row["wire_mbps"])
             groups.setdefault(group, []).append(row)
-    for (scheduler, guests, receiver, connection), members in groups.items():
+    for (scheduler, guests, receiver, connection, wire), members in groups.items():
         console.print(f"\n{scheduler}, {guests} guest{'s' if guests > 1 else ''} on the receiver's "
-                      f"pCPU, receiver {receiver}, {connection} connections", style="bold")
+                      f"pCPU, receiver {receiver}, {connection} connections"
+                      f"{f', a wire of {wire} Mb/s' if wire else ''}", style="bold")
         columns = sorted({(r["repeat"], r["policy"]) for r in members},
                          key=lambda c: (POLICIES.index(c[1]), c[0]))
         table = Table("clock")
@@ -153,6 +156,7 @@ def print_bound(console, rows):
     """What the receiver's share of its CPU allows, and what 10 MB got of it."""
     def median(policy, guests, receiver):
         return next((r["median_ms"] for r in rows if r["size_bytes"] == 10_000_000
+                     and not r["wire_mbps"]
                      and (r["policy"], r["vcpus"], r["guest"], r["scheduler"], r["connection"],
                           r["clock"], r["repeat"], r["place"]) ==
                      (policy, guests, receiver, "credit 30 ms", "established", "receiver", 1,
@@ -166,6 +170,7 @@ def print_bound(console, rows):
 def picture(rows, path):
     """Writes an SVG: sender's and receiver's time over size, credit 30 ms, 3 guests, all busy."""
     chosen = [r for r in rows if r["median_ms"] and r["repeat"] == 1 and r["place"] == "spread" and
+              not r["wire_mbps"] and
               (r["scheduler"], r["vcpus"], r["guest"], r["connection"]) ==
               ("credit 30 ms", 3, "busy", "established")]
     if not chosen:

@@ -52,26 +52,31 @@ class Testbed:
         self.packs = packages.fetch(self.out / "packages", options.kernel, self.say)
         self.base = None
         self.modules = {}
+        self.debug = None  # build folder of dom0's kernel, if it is not Debian's
         self._lock = threading.Lock()
         self.started = time.monotonic()
 
     def say(self, text):
         self.console.print(escape(text), soft_wrap=True)
 
-    def prepare(self, kinds):
-        """Builds the RAM disks and the kinds of the module that are needed."""
+    def prepare(self, kinds, debug=False):
+        """Builds the RAM disks and the kinds of the module that are needed; `debug`: for a dom0
+        kernel with lockdep, KASAN and kmemleak, which is built as well."""
+        if debug:
+            self.debug = self.packs.debug_kernel(HERE / "debug.config",
+                                                 self.out / f"debug-{self.kernel}", self.say)
         self.say("building programs, RAM disks and xen-netback")
         self.base = image.ensure(self.packs, self.out / f"image-{self.kernel}")
         for kind in kinds:
-            folder = self.out / f"netback-{self.kernel}-{kind}"
+            folder = self.out / f"netback-{self.kernel}-{kind}{'-debug' if debug else ''}"
             packages.run([HERE.parent / "build.sh", "--kernel", self.kernel, "--headers",
-                          self.packs.headers, "--source", self.packs.source, "--out", folder,
+                          self.debug or self.packs.headers, "--source", self.packs.source, "--out", folder,
                           *(["--pristine"] if kind == "pristine" else [])])
             self.modules[kind] = folder / "xen-netback.ko"
 
     def boot(self, name, script, *, kind="vsnoop", on_line=None, **machine_options):
         """One boot in a folder of its own, whose logs must be clean. Returns the results' folder."""
-        folder = self.out / "boots" / f"{self.kernel}-{name}"
+        folder = self.out / "boots" / f"{self.kernel}-{name}{'-debug' if self.debug else ''}"
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         initrd = folder / "initrd"
@@ -86,7 +91,8 @@ class Testbed:
                 on_line(text)
 
         try:
-            machine.boot(self.packs, initrd, folder, on_line=line, **machine_options)
+            machine.boot(self.packs, initrd, folder, on_line=line,
+                         kernel=self.debug and self.debug / "vmlinux", **machine_options)
         finally:
             initrd.unlink()
         said += bad_lines(folder / "results")
@@ -110,6 +116,9 @@ def bad_lines(results):
             ours = OURS.search(text) and level and int(level[1]) % 8 < 5
             if BAD.search(text) or (ours and not any(taint in text for taint in TAINTS)):
                 found.append(f"{path.name}: {text}")
+    leaks = results / "kmemleak.txt"
+    if leaks.exists() and "[xen_netback]" in leaks.read_text():
+        found.append("kmemleak.txt: memory of xen-netback that nothing points to")
     return found
 
 
@@ -183,7 +192,7 @@ def run_cells(testbed, wanted, amount, most, jobs, fresh):
             minutes, seconds = divmod(int(time.monotonic() - testbed.started), 60)
             testbed.say(f"{minutes:3d}:{seconds:02d}  {count[0]}/{len(missing)}  {cell.scheduler}, "
                         f"{cell.guests} guests, receiver {cell.receiver}, {cell.connection}, "
-                        f"{cell.policy}")
+                        f"{cell.policy}{f', {cell.wire} Mb/s' if cell.wire else ''}")
 
     with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
         futures = [pool.submit(measure, testbed, group, amount, number, done)
@@ -264,7 +273,11 @@ def main():
     parser.add_argument("--again", action="store_true", help="campaign: forget what was measured")
     parser.add_argument("--only", choices=("short", "alive", "odd", "gone", "tool", "queues"),
                         help="cases: those of this scenario")
+    parser.add_argument("--debug", action="store_true",
+                        help="cases: dom0's kernel with lockdep, KASAN and kmemleak (6.1)")
     options = parser.parse_args()
+    if options.debug and (options.what, options.kernel) != ("cases", "6.1"):
+        parser.error("--debug is for 'cases' on kernel 6.1")
     console = Console(highlight=False)
     try:
         testbed = Testbed(options, console)
@@ -275,7 +288,7 @@ def main():
             results = [collect(testbed, folder, cell) for folder in folders
                        for cell in cells.short()]
         elif options.what == "cases":
-            testbed.prepare(["vsnoop"])
+            testbed.prepare(["vsnoop"], options.debug)
             good, _ = run_cases(testbed, options.only, options.jobs)
         else:
             testbed.prepare(["vsnoop", "pristine"])
