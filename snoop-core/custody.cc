@@ -10,6 +10,7 @@ VSNOOP_BEGIN
 namespace {
 
 constexpr int32_t quantum = 65536;  // bytes a flow may put into the ring in one turn
+constexpr u32 missing_max = 128;    // frames that a flow delivers again at one time
 
 Seq end_of(const vsnoop_held& held) { return Seq(held.seq) + held.length; }
 
@@ -71,7 +72,7 @@ void Engine::enqueue(Custody& custody, Guest& guest, vsnoop_held& held) {
 // Whether the flow has a frame that may enter the ring now. A reset waits for everything promised.
 // Of a flow that is gone, frames that came back out of the ring wait to be discarded.
 bool Engine::feedable(const Custody& custody, const Flow* flow) const {
-  if (custody.again) return true;
+  if (VSNOOP_UNLIKELY(custody.again.head != nullptr) && may_redeliver(*flow, custody)) return true;
   if (!custody.wait_head) return false;
   return !flow || !(custody.wait_head->flags & held_rst) || !custody.line_head ||
          !before(flow->guest_ack, Seq(custody.wait_head->seq));
@@ -130,8 +131,8 @@ bool Engine::next(u16 id, vsnoop_feed& feed) {
       continue;
     }
     feed = vsnoop_feed();
-    if (custody.again) {
-      vsnoop_held& held = *custody.again;
+    if (VSNOOP_UNLIKELY(custody.again.head != nullptr) && may_redeliver(*flow, custody)) {
+      vsnoop_held& held = *custody.again.head;
       const u32 have = bytes_between(Seq(held.seq), flow->guest_ack);
       const u32 window = bytes_between(later(flow->guest_ack, Seq(held.seq)), custody.present_edge);
       feed.held = &held;
@@ -173,7 +174,16 @@ void Engine::fed(u16 id, const vsnoop_feed& feed, u64 now) {
   if (!guest) return;
   custody.deficit -= static_cast<int32_t>(feed.keep) + 64;
   if (feed.again) {
-    custody.again = nullptr;
+    custody.again.head = held.next;
+    --custody.again.count;
+    custody.flying.append(held);
+    // What waits enters the ring after this one; or else what has not come yet.
+    const vsnoop_held* wait = custody.wait_head;
+    while (wait && (wait->flags & held_acked)) wait = wait->next;
+    custody.fresh = wait && (wait->flags & held_retain) ? Seq(wait->seq)
+                    : custody.range_count               ? custody.range[custody.range_count - 1].end
+                                                        : flow->rcv_nxt;
+    if (custody.recovering == recovery_all) custody.recover = earlier(custody.fresh, flow->rcv_nxt);
     custody.tsval_raised = flow->is(flow_ts);
     custody.given_tsval = custody.newest_tsval;
     held.state = VSNOOP_HELD_RING;
@@ -245,6 +255,7 @@ void Engine::progress(u16 id, u32 memory, u64 now) {
 // Out of the ring again without having reached the guest.
 void Engine::returned(vsnoop_held* held) {
   Custody& custody = custodies_[held->custody];
+  if (held->flags & held_again) forget_again(custody);
   wait_again(custody, guests_[custody.guest], *held);
 }
 
@@ -272,7 +283,6 @@ void Engine::release(Flow& flow, Guest& guest, vsnoop_held*& released) {
     vsnoop_held& held = *custody->line_head;
     custody->line_head = held.next_line;
     if (custody->line_tail == &held) custody->line_tail = nullptr;
-    if (custody->again == &held) custody->again = nullptr;
     for (unsigned i = 0; i < custody->range_count; ++i)
       if (custody->range[i].tail == &held) custody->range[i].tail = nullptr;
     if (held.state == VSNOOP_HELD_DELIVERED) {
@@ -282,6 +292,8 @@ void Engine::release(Flow& flow, Guest& guest, vsnoop_held*& released) {
       held.flags |= held_acked;
     }
   }
+  if (custody->judged && !after(end_of(*custody->judged), flow.guest_ack))
+    custody->judged = nullptr;
 }
 
 // Hands back everything that is not in the ring; what is in the ring is done when it leaves it.
@@ -289,7 +301,8 @@ void Engine::purge(Flow& flow, Guest& guest, vsnoop_held*& released) {
   Custody* custody = custody_of(flow);
   if (!custody) return;
   leave_feed(*custody, guest);
-  custody->again = nullptr;
+  forget_again(*custody);
+  custody->recovering = recovery_none;
   custody->range_count = 0;
   while (vsnoop_held* held = custody->wait_head) {
     custody->wait_head = held->next;
@@ -328,27 +341,129 @@ void Engine::leave_feed(Custody& custody, Guest& guest) {
   }
 }
 
-// --- re-delivery ---------------------------------------------------------------------------------
+// --- re-delivery (G7) ----------------------------------------------------------------------------
+//
+// Nothing here runs while the guest loses nothing. A recovery judges each frame of the line once,
+// from left to right: it is shown by the guest, or it is missing and goes to `again`. From there as
+// many as `burst` may be under way (`flying`); burst doubles with each round of the guest, as slow
+// start does (RFC 5681 3.1), because a guest that has dropped frames may be short of memory.
+// The ring is first in, first out. Hence what entered it before something that arrived, and has
+// left it, is lost; that goes for re-deliveries, too (the idea of RFC 8985, with an exact order).
+// SACK is advice: a frame is kept until guest_ack passes it, and one that was shown and is missing
+// at guest_ack all the same was reneged on (RFC 2018 8). What shows no sign is the timer's.
 
-// The first missing frame, if the guest took it out of the ring and has not acknowledged it.
+bool Engine::Shown::has(Seq begin, Seq end) const {
+  if (!after(end, ack)) return true;
+  for (u32 i = 0; i < blocks; ++i)
+    if (!before(begin, left[i]) && !after(end, right[i])) return true;
+  return false;
+}
+
+// The timer's: the first missing frame, if the guest took it out of the ring and it is not about to
+// enter it again.
 bool Engine::redeliverable(const Flow& flow, const Custody& custody) const {
   const vsnoop_held* head = custody.line_head;
-  return head && !custody.again && head->state == VSNOOP_HELD_DELIVERED &&
-         !after(Seq(head->seq), flow.guest_ack);
+  if (!head || head->state != VSNOOP_HELD_DELIVERED || after(Seq(head->seq), flow.guest_ack))
+    return false;
+  return custody.again.head != head || !may_redeliver(flow, custody);
 }
 
-bool Engine::redeliver(const Flow& flow, Custody& custody, Guest& guest) {
-  if (!redeliverable(flow, custody)) return false;
-  custody.again = custody.line_head;
-  join_feed(custody, guest);
-  return true;
+// The next of `again` enters the ring inside the guest's present window; the first missing one does
+// so in any case: it is the probe of a closed window, too.
+bool Engine::may_redeliver(const Flow& flow, const Custody& custody) const {
+  const Seq begin(custody.again.head->seq);
+  return custody.flying.count < custody.burst &&
+         (before(begin, custody.present_edge) || !after(begin, flow.guest_ack));
 }
 
-// G7: the guest showed a hole below early_ack, or the timer fired.
-void Engine::start_recovery(Flow& flow, Custody& custody, Guest& guest) {
-  if (!redeliver(flow, custody, guest)) return;
-  custody.recovering = true;
-  custody.recover = flow.rcv_nxt;
+void Engine::start_recovery(const Flow& flow, Custody& custody, Recovery recovery) {
+  forget_again(custody);
+  custody.recovering = recovery;
+  custody.recover = recovery == recovery_all ? flow.rcv_nxt : flow.guest_ack;
+  if (recovery == recovery_all || !custody.burst) custody.burst = 1;
+}
+
+// Goes on judging, up to `recover`: what the guest shows, or, if it shows nothing, what entered the
+// ring before the last re-delivery. A frame in the ring ends it: what comes after that is not lost.
+// Nothing above rcv_nxt: that was not promised, and at that hole the guest speaks to the peer.
+void Engine::find_missing(const Flow& flow, Custody& custody, const Shown& shown) {
+  const vsnoop_held* head = custody.line_head;
+  if (custody.recovering == recovery_holes && custody.judged && !(head->flags & held_again) &&
+      !after(Seq(head->seq), flow.guest_ack)) {
+    // It was shown, and is missing now. So may be all the others.
+    custody.judged = nullptr;
+    custody.recovering = recovery_all;
+    custody.recover = flow.rcv_nxt;
+  }
+  custody.recover = earlier(later(custody.recover, shown.top), flow.rcv_nxt);
+  for (;;) {
+    vsnoop_held* held = custody.judged ? custody.judged->next_line : custody.line_head;
+    if (!held) return;
+    const Seq begin(held->seq), end = end_of(*held);
+    if (!before(begin, custody.recover)) return;
+    if (!(held->flags & held_again) && !shown.has(begin, end)) {
+      if (held->state != VSNOOP_HELD_DELIVERED) return;
+      if (custody.again.count + custody.flying.count >= missing_max) return;
+      held->flags |= held_again;
+      custody.again.append(*held);
+    }
+    custody.judged = held;
+  }
+}
+
+// An ACK during a recovery. What the guest has by now need not be delivered again; of what was,
+// some is proven to be lost again and goes first. Has to come before release(), which uses `next`.
+void Engine::review(Custody& custody, const Shown& shown, bool progress) {
+  const Chain flying = custody.flying, waiting = custody.again;
+  const vsnoop_held* proof = nullptr;  // the last re-delivery that arrived
+  for (const vsnoop_held* held = flying.head; held; held = held->next)
+    if (shown.has(Seq(held->seq), end_of(*held))) proof = held;
+  const bool all = after(shown.top, custody.fresh);
+
+  custody.flying = custody.again = Chain();
+  bool proven = all || proof, unexpected = false;
+  for (vsnoop_held *held = flying.head, *next; held; held = next) {
+    next = held->next;
+    if (held == proof) proven = all;
+    // One that was cut at the guest's window, and has arrived so far.
+    const bool cut = progress && after(shown.ack, Seq(held->seq));
+    if (shown.has(Seq(held->seq), end_of(*held))) {
+      held->flags &= static_cast<u8>(~held_again);
+    } else if ((proven || cut) && held->state == VSNOOP_HELD_DELIVERED) {
+      custody.again.append(*held);
+    } else {
+      custody.flying.append(*held);
+    }
+  }
+  const u32 lost = custody.again.count, arrived = flying.count - custody.flying.count - lost;
+  for (vsnoop_held *held = waiting.head, *next; held; held = next) {
+    next = held->next;
+    if (shown.has(Seq(held->seq), end_of(*held))) {
+      held->flags &= static_cast<u8>(~held_again);
+      unexpected = true;
+    } else {
+      custody.again.append(*held);
+    }
+  }
+  // A guest that had more than was thought, and does not show what (no SACK): as NewReno does, one
+  // at a time (RFC 6582), or each frame that it has already makes it send a duplicate ACK.
+  const u32 grown = custody.burst + arrived;
+  if (lost)
+    custody.burst = custody.burst > 1 ? custody.burst / 2 : 1;
+  else if (unexpected && !shown.blocks)
+    custody.burst = 1;
+  else
+    custody.burst = static_cast<u8>(grown < missing_max ? grown : missing_max);
+}
+
+// Nothing is to be delivered again, nor known to be under way.
+void Engine::forget_again(Custody& custody) {
+  for (vsnoop_held* held = custody.again.head; held; held = held->next)
+    held->flags &= static_cast<u8>(~held_again);
+  for (vsnoop_held* held = custody.flying.head; held; held = held->next)
+    held->flags &= static_cast<u8>(~held_again);
+  custody.again = custody.flying = Chain();
+  custody.judged = nullptr;
 }
 
 VSNOOP_END

@@ -82,6 +82,16 @@ class Engine {
     bool news = false;  // it tells the guest a newer ACK number or window of the peer
   };
 
+  // What the guest shows that it has: an ACK number, and SACK blocks above it.
+  struct Shown {
+    explicit Shown(Seq its_ack) : ack(its_ack), top(its_ack) {}
+    bool has(Seq begin, Seq end) const;
+
+    Seq ack, top;  // `top`: highest right edge of a block
+    u32 blocks = 0;
+    Seq left[4], right[4];
+  };
+
   // learn.cc
   Reason learn_from_peer(Scene& scene);
   Reason learn_from_guest(Scene& scene);
@@ -121,8 +131,10 @@ class Engine {
   bool provoked(const Scene& scene) const;
   bool opens_window(const Flow& flow, const Guest& guest) const;
   bool new_sack_information(Scene& scene);
-  void note_progress(Flow& flow, Custody& custody, Guest& guest, u64 now);
-  void note_duplicate(Scene& scene, Custody& custody, Seq edge);
+  VSNOOP_COLD Shown shown_by(const Scene& scene) const;
+  void note_progress(Scene& scene, Custody& custody);
+  void note_duplicate(Scene& scene, Custody& custody, bool same_edge);
+  VSNOOP_COLD void note_holes(Scene& scene, Custody& custody);
 
   // promise.cc
   bool recordable(const Custody& custody, Seq begin, Seq end) const;
@@ -168,14 +180,17 @@ class Engine {
   void enqueue(Custody& custody, Guest& guest, vsnoop_held& held);
   void join_feed(Custody& custody, Guest& guest);
   void leave_feed(Custody& custody, Guest& guest);
-  bool feedable(const Custody& custody, const Flow* flow) const;
+  VSNOOP_ALWAYS_INLINE bool feedable(const Custody& custody, const Flow* flow) const;
   void insert_line(Custody& custody, vsnoop_held& held, vsnoop_held* left);
   void release(Flow& flow, Guest& guest, vsnoop_held*& released);
   void purge(Flow& flow, Guest& guest, vsnoop_held*& released);
   void uncharge(Custody& custody, Guest& guest, vsnoop_held& held);
-  bool redeliverable(const Flow& flow, const Custody& custody) const;
-  bool redeliver(const Flow& flow, Custody& custody, Guest& guest);
-  void start_recovery(Flow& flow, Custody& custody, Guest& guest);
+  VSNOOP_COLD bool redeliverable(const Flow& flow, const Custody& custody) const;
+  VSNOOP_COLD bool may_redeliver(const Flow& flow, const Custody& custody) const;
+  VSNOOP_COLD void start_recovery(const Flow& flow, Custody& custody, Recovery recovery);
+  VSNOOP_COLD void find_missing(const Flow& flow, Custody& custody, const Shown& shown);
+  VSNOOP_COLD void review(Custody& custody, const Shown& shown, bool progress);
+  VSNOOP_COLD void forget_again(Custody& custody);
   void wait_again(Custody& custody, Guest& guest, vsnoop_held& held);
 
   // emit.cc

@@ -124,6 +124,27 @@ enum HeldFlag : u8 {
   held_retain = 1,  // until guest_ack passes it
   held_acked = 2,   // guest_ack has passed it while it was waiting or in the ring: then it is done
   held_rst = 4,     // the peer's reset: goes in when everything before it is confirmed
+  held_again = 8,   // in its flow's list `again` or `flying`
+};
+
+/// G7: why frames are delivered again.
+enum Recovery : u8 {
+  recovery_none,
+  recovery_holes,  // the guest's SACK blocks show what it lacks
+  recovery_all,    // nothing shows it: everything below `recover` that it took may be lost
+};
+
+/// Frames to be delivered again, or that were. They do not wait for the ring, so `next` is free.
+struct Chain {
+  vsnoop_held *head, *tail;
+  u32 count;
+
+  void append(vsnoop_held& held) {
+    held.next = nullptr;
+    (head ? tail->next : head) = &held;
+    tail = &held;
+    ++count;
+  }
 };
 
 /// A flow with something outstanding: a promise, frames in custody, a hole, a reserved window that
@@ -132,14 +153,14 @@ struct Custody {
   Ref flow;
   u16 guest;
   u8 range_count;
-  u8 owed;   // set of OwedFlag
-  u8 tries;  // re-deliveries without progress
-  bool in_pool;
+  u8 owed;            // set of OwedFlag
+  u8 tries;           // re-deliveries without progress
+  u8 burst;           // re-deliveries that may be under way at one time
   bool feeding;       // in the guest's feed list
   bool wants_room;    // in the guest's room list
   bool in_owed_list;  // in the engine's list
   bool has_sack_seen;
-  bool recovering;    // re-delivering up to `recover`
+  u8 recovering;      // enum Recovery: delivering again up to `recover`
   bool reset_fed;     // the peer's reset is in the ring: the flow is over
   bool tsval_raised;  // a re-delivery carried given_tsval: older frames must not follow it
   u8 dup_acks;        // of the guest, at guest_ack
@@ -148,12 +169,13 @@ struct Custody {
   u32 sack_seen;      // digest of the guest's SACK blocks that last passed
   u32 held;           // bytes charged for frames
   u32 frames;         // frames the engine has linked
-  Seq recover;        // rcv_nxt when re-delivery began
+  Seq recover;        // where re-delivery ends
   Seq present_edge;   // right edge in the guest's last segment; may have shrunk
   Seq dsack_begin, dsack_end;
   int32_t deficit;  // of the round robin, bytes
   u32 feed_next, room_next, owed_next;
   u32 timer_prev, timer_next;  // in its wheel slot
+  Seq fresh;                   // what lies at or after it entered the ring after all re-deliveries
   u64 timer_at;                // microseconds; 0: not running
   u64 answered_at;             // last answer to a duplicate
   u64 progress_at;             // last time that guest_ack moved, or the promise began
@@ -161,7 +183,9 @@ struct Custody {
   vsnoop_held* wait_tail;
   vsnoop_held* line_head;  // retained frames in order of sequence
   vsnoop_held* line_tail;  // last one below rcv_nxt; 0: none
-  vsnoop_held* again;      // to be delivered again before anything else
+  Chain again;             // to be delivered again, before anything else, in this order
+  Chain flying;            // delivered again and not confirmed, in the order of the ring
+  vsnoop_held* judged;     // last frame of the line found missing or not in a recovery; 0: none
   Range range[max_ranges];
 };
 

@@ -98,18 +98,20 @@ Verdict Engine::note_guest(Scene& scene) {
   flow.right_edge = later(flow.right_edge, edge);
   const Seq old_guest_ack = flow.guest_ack, old_rcv_nxt = flow.rcv_nxt;
   const Seq shown_ack = flow.early_ack;  // before this segment shows more
+  const bool same_edge = custody && custody->present_edge == edge;
+  if (custody) custody->present_edge = edge;
   vsnoop_held* released = nullptr;
   if (after(s.ack, old_guest_ack)) {
     confirm(flow, guest, s.ack);
     if (custody) absorb_ranges(flow, *custody);
+    if (custody && custody->recovering) review(*custody, shown_by(scene), true);
     measure(flow, guest, scene.now);
     release(flow, guest, released);
     settle_reservation(flow, guest, old_rcv_nxt);
-    if (custody) note_progress(flow, *custody, guest, scene.now);
+    if (custody) note_progress(scene, *custody);
   } else if (custody && s.ack == old_guest_ack && s.payload == 0 && !fin) {
-    note_duplicate(scene, *custody, edge);
+    note_duplicate(scene, *custody, same_edge);
   }
-  if (custody) custody->present_edge = edge;
 
   Verdict v = decide_guest(scene, old_guest_ack, shown_ack, at_snd_nxt);
   v.released = released;
@@ -212,33 +214,71 @@ bool Engine::new_sack_information(Scene& scene) {
   return true;
 }
 
-// guest_ack moved: the timer starts anew, and a recovery goes on to the next missing frame.
-void Engine::note_progress(Flow& flow, Custody& custody, Guest& guest, u64 now) {
+// The guest's SACK blocks above its ACK (RFC 2018 3); what it says of bytes never sent is no SACK,
+// nor is a D-SACK of what it has acknowledged.
+Engine::Shown Engine::shown_by(const Scene& scene) const {
+  const Segment& s = scene.segment;
+  Shown shown(scene.flow->guest_ack);
+  for (unsigned i = 0; i < s.sack_blocks; ++i) {
+    const u8* block = scene.frame.data + s.sack_offset + 8 * i;
+    const Seq left(load32(block)), right(load32(block + 4));
+    if (!after(right, shown.ack) || !before(left, right) || after(right, scene.flow->peer_nxt))
+      continue;
+    shown.left[shown.blocks] = left;
+    shown.right[shown.blocks++] = right;
+    shown.top = later(shown.top, right);
+  }
+  return shown;
+}
+
+// guest_ack moved: the timer starts anew, and a recovery goes on.
+void Engine::note_progress(Scene& scene, Custody& custody) {
   if (custody.reset_fed) return;  // the timer ends the flow
-  custody.progress_at = now;
+  Flow& flow = *scene.flow;
+  custody.progress_at = scene.now;
   custody.tries = 0;
   custody.dup_acks = 0;
-  if (custody.recovering) {
-    if (before(flow.guest_ack, custody.recover))
-      redeliver(flow, custody, guest);
-    else
-      custody.recovering = false;
-  }
+  if (VSNOOP_UNLIKELY(custody.recovering | scene.segment.sack_blocks)) note_holes(scene, custody);
   if (custody.line_head)
-    arm(custody, now + timeout(flow, guest, custody));
+    arm(custody, scene.now + timeout(flow, scene.guest, custody));
   else
     disarm(custody);
-  join_feed(custody, guest);
+  join_feed(custody, scene.guest);
 }
 
 // G7: the guest stays at guest_ack although more was delivered.
-void Engine::note_duplicate(Scene& scene, Custody& custody, Seq edge) {
+void Engine::note_duplicate(Scene& scene, Custody& custody, bool same_edge) {
   Flow& flow = *scene.flow;
-  if (flow.guest_ack == flow.early_ack || custody.recovering) return;
-  if (edge != custody.present_edge && !scene.segment.sack_blocks) return;  // a window update
-  if (custody.dup_acks < duplicate_threshold) ++custody.dup_acks;
-  if (custody.dup_acks >= duplicate_threshold || scene.segment.sack_blocks)
-    start_recovery(flow, custody, scene.guest);
+  if (flow.guest_ack == flow.early_ack) return;
+  const bool sack = scene.segment.sack_blocks;
+  if (custody.recovering) {
+    if (!sack) return;
+    review(custody, shown_by(scene), false);
+  }
+  if (sack) note_holes(scene, custody);
+  if (!custody.recovering && (sack || same_edge)) {  // no window update
+    if (custody.dup_acks < duplicate_threshold) ++custody.dup_acks;
+    if (custody.dup_acks >= duplicate_threshold && redeliverable(flow, custody)) {
+      start_recovery(flow, custody, recovery_all);
+      find_missing(flow, custody, shown_by(scene));
+    }
+  }
+  join_feed(custody, scene.guest);
+}
+
+// Whether the guest lacks something below what it has; goes on with a recovery, begins or ends one.
+void Engine::note_holes(Scene& scene, Custody& custody) {
+  const Flow& flow = *scene.flow;
+  if (custody.recovering && !before(flow.guest_ack, custody.recover)) {
+    forget_again(custody);  // one that overlaps `recover` may be left
+    custody.recovering = recovery_none;
+  }
+  const Shown shown = shown_by(scene);
+  if (!custody.recovering) {
+    if (!shown.blocks || flow.guest_ack == flow.early_ack || !redeliverable(flow, custody)) return;
+    start_recovery(flow, custody, recovery_holes);
+  }
+  find_missing(flow, custody, shown);
 }
 
 // BYPASS: once nothing is outstanding the flow is forgotten and passes untouched from then on.

@@ -118,7 +118,9 @@ void Engine::on_timer(Custody& custody, u64 now, vsnoop_held*& released) {
     return settle(*flow);
   }
   if (promised && redeliverable(*flow, custody)) {
-    start_recovery(*flow, custody, guest);
+    start_recovery(*flow, custody, recovery_all);
+    find_missing(*flow, custody, Shown(flow->guest_ack));
+    join_feed(custody, guest);
     if (custody.tries < 255) ++custody.tries;
   }
   arm(custody, now + timeout(*flow, guest, custody));

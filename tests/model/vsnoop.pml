@@ -69,7 +69,10 @@ bool peer_reset;
 /* vsnoop: names as in the rules. */
 byte rcv_nxt, early_ack, guest_ack, right_edge = WINDOW, shown_edge = min(WINDOW, BUDGET);
 mtype:custody custody[6]; /* the last are never used: an index may be N */
-byte recover; /* a recovery goes on until guest_ack gets there; 0: none */
+/* A recovery: until guest_ack gets to `recover`; what is to be delivered again, what was and is not
+ * confirmed, and how many of these there may be. */
+bool recovering, again[6], flying[6];
+byte recover, burst;
 bool credit, stopped, paused, touched /* ever promised (I5) */;
 /* The guest. */
 byte guest_rcv, guest_read;
@@ -158,24 +161,63 @@ inline wait(s) {
   line!s
 }
 
-inline wait_first(s) {
-  wait(s);
-  k = len(line);
+#define under_way (flying[0] + flying[1] + flying[2] + flying[3])
+#define first_again (again[0] -> 0 : (again[1] -> 1 : (again[2] -> 2 : 3)))
+#define may_redeliver ((again[0] || again[1] || again[2] || again[3]) && under_way < burst)
+
+inline forget_again() {
+  k = 0;
   do
-  :: k > 1 -> line?j; line!j; k--
+  :: k < N -> again[k] = false; flying[k] = false; k++
   :: else -> break
   od
 }
 
-/* G7: the first missing segment, if the guest took it out of the ring; until rcv_nxt is confirmed. */
+/* No SACK here: what the guest took out of the ring below `recover` may all be lost. */
+inline find_missing() {
+  k = guest_ack;
+  do
+  :: k < recover && (again[k] || flying[k]) -> k++
+  :: k < recover && !again[k] && !flying[k] && custody[k] == delivered -> again[k] = true; k++
+  :: else -> break
+  od
+}
+
+/* G7: if the guest took the first missing segment out of the ring, and it is not about to enter it. */
 inline redeliver() {
   if
 #ifndef NO_REDELIVERY
-  :: early_ack > guest_ack && custody[guest_ack] == delivered ->
-    wait_first(guest_ack);
-    recover = rcv_nxt
+  :: early_ack > guest_ack && custody[guest_ack] == delivered &&
+     !(again[guest_ack] && may_redeliver) ->
+    forget_again();
+    recovering = true;
+    recover = rcv_nxt;
+    burst = 1;
+    find_missing()
 #endif
   :: else
+  fi
+}
+
+/* An ACK during a recovery: the burst grows by what arrived; if more arrived than was delivered
+ * again, it begins anew. */
+inline review() {
+  k = 0;
+  more = false;
+  do
+  :: k < guest_ack ->
+    burst = burst + flying[k];
+    more = more || again[k];
+    again[k] = false;
+    flying[k] = false;
+    k++
+  :: else -> break
+  od;
+  burst = (more -> 1 : min(burst, N));
+  more = false;
+  if
+  :: guest_ack < recover -> find_missing()
+  :: else -> recovering = false; recover = 0; burst = 0
   fi
 }
 
@@ -191,7 +233,7 @@ inline forward(s) { /* unpromised: into the ring, or there is no room */
 
 proctype Snoop() {
   byte s, a, e, i, j, k;
-  bool dup, covered, opens;
+  bool dup, covered, opens, more;
 end:
   do
   :: atomic { nfull(to_peer) && nempty(to_snoop) ->
@@ -260,7 +302,7 @@ P4:      assert(custody[s] == absent);
        :: stopped
        :: !stopped ->
          /* not a window update; one stands for as many as it takes (RFC 5681 3.2) */
-         dup = (a == guest_ack && a < early_ack && e == right_edge && recover == 0);
+         dup = (a == guest_ack && a < early_ack && e == right_edge && !recovering);
          said("guest %d %d\n", a, e);
          if
          :: dup -> said("dup\n")
@@ -288,10 +330,9 @@ G1:      guest_ack = max(guest_ack, a);
          if
          :: dup ->
 G7:        redeliver()
-         :: covered && recover > guest_ack -> redeliver()
+         :: covered && recovering -> review()
          :: else
          fi;
-         recover = (recover > guest_ack -> recover : 0);
          covered = touched && (a < early_ack || (a == early_ack && covered && !at_a_hole));
          opens = (min(right_edge, guest_ack + BUDGET) > shown_edge);
          if
@@ -315,9 +356,20 @@ G2:        credit = false;
          fi
        fi
      }
-  /* Custody: the first that waits enters the ring. */
-  :: atomic { !stopped && !ring_gone && nempty(line) && nfull(ring) ->
-       line?i;
+  /* Custody: what is to be delivered again enters the ring, then the first that waits. */
+  :: atomic { !stopped && !ring_gone && (may_redeliver || nempty(line)) && nfull(ring) ->
+       if
+       :: may_redeliver ->
+         i = first_again;
+         again[i] = false;
+         flying[i] = true;
+         recover = rcv_nxt; /* or what waits: it comes after this one, and so is not lost */
+         if
+         :: nempty(line) -> line?<j>; recover = min(j, rcv_nxt)
+         :: empty(line)
+         fi
+       :: else -> line?i
+       fi;
        said("feed %d\n", i);
        custody[i] = in_ring;
        ring!i(true)
@@ -330,7 +382,8 @@ G2:        credit = false;
        do
        :: ring?s, dup ->
          if
-         :: dup && s >= guest_ack -> wait(s)
+         :: dup && s >= guest_ack && flying[s] -> forget_again(); wait(s)
+         :: dup && s >= guest_ack && !flying[s] -> wait(s)
          :: dup && s < guest_ack -> custody[s] = absent
          :: else
          fi
@@ -361,7 +414,7 @@ G2:        credit = false;
        :: !stopped ->
 G7t:     redeliver();
          if
-         :: nempty(line) -> said("waits\n")
+         :: may_redeliver || len(line) > 0 -> said("waits\n")
          :: else -> said("rests\n")
          fi
        :: else
