@@ -136,6 +136,38 @@ def print_tables(console, rows):
         console.print(table)
 
 
+# What an administrator can do instead, without any code: (heading, policy, scheduler).
+ALTERNATIVES = (("off", "off", "credit 30 ms"), ("ring", "ring", "credit 30 ms"),
+                ("hold", "hold", "credit 30 ms"), ("1 ms slices", "off", "credit 1 ms"),
+                ("credit2", "off", "credit2"), ("own pCPU", "off", "own pCPU"))
+
+
+def print_alternatives(console, rows):
+    """One table of what can be done for a busy receiver with two busy neighbours."""
+    chosen = {(r["policy"], r["scheduler"], r["clock"], r["size_bytes"]): r["median_ms"] for r in rows
+              if (r["vcpus"], r["guest"], r["connection"], r["repeat"], r["place"], r["wire_mbps"]) ==
+              (3, "busy", "established", 1, "spread", None) and r["median_ms"]}
+    columns = [a for a in ALTERNATIVES if any(key[:2] == a[1:] for key in chosen)]
+    if len(columns) < 4:
+        return
+    console.print("\n3 guests, all busy, established connections, credit 30 ms, against what can be "
+                  "had without vsnoop", style="bold")
+    table = Table("clock")
+    for heading in ("size", *(heading for heading, _, _ in columns)):
+        table.add_column(heading, justify="right")
+    for clock in runreport.CLOCKS:
+        for size in sorted({key[3] for key in chosen}):
+            base = chosen.get(("off", "credit 30 ms", clock, size))
+            line = []
+            for _, policy, scheduler in columns:
+                value = chosen.get((policy, scheduler, clock, size))
+                line.append("" if value is None else format_ms(value) + (
+                    f"  {format_gain(base / value):>5}" if base and base != value else ""))
+            table.add_row(clock, format_size(size), *line)
+        table.add_section()
+    console.print(table)
+
+
 def print_instructions(console, rows):
     """dom0's instructions for each MSS that the guest received, by policy."""
     counts = {}

@@ -303,6 +303,7 @@ def main():
                 TOP / "build/xen.json"
             path.write_text(json.dumps(rows, indent=1) + "\n")
             report.print_tables(console, rows)
+            report.print_alternatives(console, rows)
             report.print_instructions(console, rows)
             report.print_bound(console, rows)
             drawn = report.picture(rows, path.with_suffix(".svg"))
