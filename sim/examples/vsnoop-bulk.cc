@@ -33,17 +33,31 @@ struct Bulk
 
     std::vector<Ptr<MessageServer>> servers;
     std::vector<Ptr<MessageStream>> clients;
-    uint64_t bytes{0};
     uint64_t rounds{0};
     bool measuring{false};
 
     /// Sends messages without end, as the last one was acknowledged.
     void Pump(MessageStream* stream)
     {
-        stream->Send(size, [this, stream] {
-            bytes += measuring ? size : 0;
-            Pump(stream);
-        });
+        stream->Send(size, [this, stream] { Pump(stream); });
+    }
+
+    /// \returns bytes acknowledged so far, whoever sent them
+    uint64_t GetAcked() const
+    {
+        uint64_t acked = 0;
+        for (const auto& client : clients)
+        {
+            acked += client->GetAckedBytes();
+        }
+        for (const auto& server : servers)
+        {
+            for (const auto& stream : server->GetStreams())
+            {
+                acked += stream->GetAckedBytes();
+            }
+        }
+        return acked;
     }
 
     void Run(CsvTable& table)
@@ -105,6 +119,7 @@ struct Bulk
         const bool native = guests.erase(domain) > 0; // counted once
         Time guestBefore;
         Time domainBefore;
+        uint64_t ackedBefore = 0;
         const auto guestTime = [&guests] {
             Time time;
             for (const auto& vcpu : guests)
@@ -118,10 +133,12 @@ struct Bulk
             measuring = true;
             guestBefore = guestTime();
             domainBefore = domain->GetWorkTime();
+            ackedBefore = GetAcked();
         });
         Simulator::Stop(warmUp + duration);
         Simulator::Run();
         const double seconds = duration.GetSeconds();
+        const uint64_t bytes = mode == "pingpong" ? 0 : GetAcked() - ackedBefore;
         const double guestCpu = (guestTime() - guestBefore).GetSeconds();
         const double domainCpu = (domain->GetWorkTime() - domainBefore).GetSeconds();
         PutSetting(table, testbed)

@@ -47,6 +47,7 @@ main(int argc, char* argv[])
         return 0;
     }
 
+    const uint32_t run = testbed.run;
     CsvTable table(csv);
     const auto orElse = [](const std::string& list, const std::string& single) {
         return SplitList(list.empty() ? single : list);
@@ -69,6 +70,8 @@ main(int argc, char* argv[])
                         testbed.architecture = name;
                         for (uint32_t i = 0; i < repeats; ++i)
                         {
+                            // Other frames are lost in each, the same for all architectures.
+                            testbed.run = run * repeats + i;
                             const Time cycle = testbed.slice * std::max<int64_t>(1, testbed.vms);
                             const Time phase = cycle * (2 * i + 1) / (2 * repeats);
                             const Transfer::Result result =

@@ -6,7 +6,6 @@
 #include "ns3/credit-scheduler.h"
 #include "ns3/data-rate.h"
 #include "ns3/double.h"
-#include "ns3/error-model.h"
 #include "ns3/internet-stack-helper.h"
 #include "ns3/ipv4.h"
 #include "ns3/pointer.h"
@@ -16,6 +15,7 @@
 #include "ns3/uinteger.h"
 
 #include <map>
+#include <sstream>
 
 namespace ns3
 {
@@ -53,6 +53,7 @@ TestbedHelper::AddTo(CommandLine& command)
     command.AddValue("receiveBuffer", "bytes of each receive buffer", receiveBuffer);
     command.AddValue("timestamps", "TCP timestamps (ns-3's clock ticks in ms)", timestamps);
     command.AddValue("loss", "part of the frames lost on the way to the host", loss);
+    command.AddValue("lossBurst", "how many are lost in a row", lossBurst);
     command.AddValue("reorder", "part of the frames overtaken on the way to the host", reorder);
     command.AddValue("cap", "percent of the processor that a guest may have (credit); 0: all", cap);
     command.AddValue("run", "number of the run: another one draws other random numbers", run);
@@ -63,7 +64,7 @@ TestbedHelper::SetDefaults() const
 {
     RngSeedManager::SetSeed(1);
     RngSeedManager::SetRun(run);
-    // ns-3's own defaults are a segment of 536 bytes and a least RTO of 1 s.
+    // ns-3's own defaults are a segment of 536 bytes and a least RTO of 1 s; these are Linux's.
     Config::SetDefault("ns3::TcpL4Protocol::SocketType",
                        TypeIdValue(TypeId::LookupByName("ns3::" + congestion)));
     Config::SetDefault("ns3::TcpSocket::SegmentSize", UintegerValue(timestamps ? 1448 : 1460));
@@ -74,6 +75,7 @@ TestbedHelper::SetDefaults() const
     Config::SetDefault("ns3::TcpSocket::DelAckTimeout", TimeValue(MilliSeconds(40)));
     Config::SetDefault("ns3::TcpSocket::PersistTimeout", TimeValue(MilliSeconds(200)));
     Config::SetDefault("ns3::TcpSocket::ConnTimeout", TimeValue(Seconds(1)));
+    Config::SetDefault("ns3::TcpSocket::DataRetries", UintegerValue(15)); // ns-3: 6
     Config::SetDefault("ns3::TcpSocketBase::MinRto", TimeValue(MilliSeconds(200)));
     Config::SetDefault("ns3::TcpSocketBase::Timestamp", BooleanValue(timestamps));
 }
@@ -208,13 +210,17 @@ TestbedHelper::AddHost(Ptr<EthernetBridge> bridge)
     Ptr<LinkDevice> nic = Plug(node, bridge);
     if (loss > 0)
     {
-        Ptr<RateErrorModel> model =
-            CreateObjectWithAttributes<RateErrorModel>("ErrorRate",
-                                                       DoubleValue(loss),
-                                                       "ErrorUnit",
-                                                       StringValue("ERROR_UNIT_PACKET"));
+        NS_ABORT_MSG_IF(lossBurst == 0, "of a burst at least one frame is lost");
+        std::ostringstream burst;
+        burst << "ns3::ConstantRandomVariable[Constant=" << lossBurst << "]";
+        Ptr<BurstErrorModel> model =
+            CreateObjectWithAttributes<BurstErrorModel>("ErrorRate",
+                                                        DoubleValue(loss / lossBurst),
+                                                        "BurstSize",
+                                                        StringValue(burst.str()));
         m_stream += model->AssignStreams(m_stream);
         nic->SetAttribute("ReceiveErrorModel", PointerValue(model));
+        m_losses.push_back(model);
     }
     if (reorder > 0)
     {
@@ -262,6 +268,7 @@ TestbedHelper::Build()
     m_peers.clear();
     m_hosts.clear();
     m_neighbours.clear();
+    m_losses.clear();
     m_addresses = 0;
     SetDefaults();
     Ptr<Node> node = CreateObject<Node>();
@@ -285,6 +292,15 @@ TestbedHelper::Build()
                 VirtualHost::LearnNeighbour(one->stack, other->address, other->mac);
             }
         }
+    }
+}
+
+void
+TestbedHelper::SetLossy(bool on) const
+{
+    for (const auto& model : m_losses)
+    {
+        on ? model->Enable() : model->Disable();
     }
 }
 

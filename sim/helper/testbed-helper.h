@@ -3,6 +3,7 @@
 
 #include "ns3/architecture.h"
 #include "ns3/command-line.h"
+#include "ns3/error-model.h"
 #include "ns3/virtual-host.h"
 
 #include <string>
@@ -39,6 +40,7 @@ class TestbedHelper
     uint32_t receiveBuffer{4 << 20};
     bool timestamps{true};
     double loss{0};
+    uint32_t lossBurst{1};
     double reorder{0};
     uint32_t cap{0};
     uint32_t run{1};
@@ -49,6 +51,12 @@ class TestbedHelper
     void SetDefaults() const;
     /// Builds `peers` senders and one host, connected by a switch if there is more than one peer.
     void Build();
+    /**
+     * Lets frames be lost from now on, or none: what is to be measured begins with an open
+     * connection.
+     * \param on as the fields say
+     */
+    void SetLossy(bool on) const;
     /**
      * Adds a host to a switch, in a scenario with many.
      * \param bridge the switch
@@ -111,6 +119,7 @@ class TestbedHelper
     std::vector<Ptr<Vcpu>> m_neighbours;
     Ptr<CpuScheduler> m_guestCpu;
     Ptr<EthernetBridge> m_switch;
+    std::vector<Ptr<ErrorModel>> m_losses;
     uint32_t m_addresses{0};
     int64_t m_stream{1000};
 };

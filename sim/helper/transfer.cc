@@ -34,6 +34,7 @@ Transfer::Run(const std::string& pcap)
     {
         m_testbed.EnablePcap(pcap);
     }
+    m_testbed.SetLossy(false);
     m_guest = m_testbed.GetGuest(0);
     m_server = CreateObject<MessageServer>();
     m_server->Listen(m_guest, PORT, [this](auto accepted) {
@@ -86,6 +87,7 @@ Transfer::Connect()
 void
 Transfer::Begin()
 {
+    m_testbed.SetLossy(true);
     m_started = Simulator::Now();
     m_cpu = CpuTimes();
     if (m_fresh)

@@ -11,15 +11,6 @@ namespace ns3
 NS_LOG_COMPONENT_DEFINE("DriverDomain");
 NS_OBJECT_ENSURE_REGISTERED(DriverDomain);
 
-namespace
-{
-
-/// Frames that one poll takes. What it takes is done at its beginning and paid for until its end,
-/// so a batch is kept short.
-constexpr int BATCH = 16;
-
-} // namespace
-
 TypeId
 DriverDomain::GetTypeId()
 {

@@ -21,6 +21,10 @@ namespace ns3
 class DriverDomain : public Object
 {
   public:
+    /// Frames that one poll takes, of the NIC's or of a guest's. What it takes is done at its
+    /// beginning and paid for until its end, so a batch is kept short.
+    static constexpr int BATCH = 16;
+
     static TypeId GetTypeId();
     DriverDomain();
     ~DriverDomain() override;

@@ -133,8 +133,8 @@ SnoopEngine::GetTypeId()
                           MakeEnumAccessor(&SnoopEngine::m_engage),
                           MakeEnumChecker(ALWAYS, "always", AUTO, "auto"))
             .AddAttribute("EarlySack",
-                          "Report out-of-order data on the guest's behalf, too.",
-                          BooleanValue(false),
+                          "Policy hold: report out-of-order data on the guest's behalf, too.",
+                          BooleanValue(true),
                           MakeBooleanAccessor(&SnoopEngine::m_earlySack),
                           MakeBooleanChecker())
             .AddAttribute("Budget",
@@ -235,7 +235,7 @@ SnoopEngine::MakeEngine()
         vsnoop_guest_defaults(&guest);
         guest.policy = m_policy;
         guest.engage = m_engage;
-        guest.early_sack = m_earlySack;
+        guest.early_sack = m_earlySack && m_policy == HOLD;
         guest.budget = m_policy == RING ? m_vifs[id]->GetRoom() * SLOT : m_budget;
         guest.flow_budget = m_flowBudget;
         vsnoop_guest_open(m_engine, id, &guest, Now());
@@ -463,7 +463,7 @@ SnoopEngine::Quiesce(uint16_t id, bool on)
 void
 SnoopEngine::Settle()
 {
-    if (m_settling || !m_engine)
+    if (m_settling || m_polls > 0 || !m_engine)
     {
         return; // a frame for another guest of this host came back here; or there was none yet
     }
@@ -499,6 +499,19 @@ SnoopEngine::Settle()
                                      : Time(0),
                                  &SnoopEngine::Tick,
                                  this);
+}
+
+void
+SnoopEngine::BeginPoll()
+{
+    ++m_polls;
+}
+
+void
+SnoopEngine::EndPoll()
+{
+    --m_polls;
+    Settle();
 }
 
 void

@@ -83,9 +83,12 @@ class SnoopEngine : public Object
      */
     Ptr<Packet> FromGuest(uint16_t id, Ptr<Packet> frame);
     /// Sends what the engine owes, and asks when it wants to be called again: at the end of a batch
-    /// of frames from the network, so that one ACK speaks for all of it, and after a guest's frame
-    /// was sent. The other calls do it themselves.
+    /// of frames, so that one ACK speaks for all of it. The other calls do it themselves.
     void Settle();
+    /// A poll begins that takes several batches; nothing is sent until all that began have ended.
+    void BeginPoll();
+    /// It ends: sends what the engine owes.
+    void EndPoll();
     /**
      * The first pushed frame that waited is in the guest's ring.
      * \param id number of the guest
@@ -173,6 +176,7 @@ class SnoopEngine : public Object
     EventId m_tick;
     uint64_t m_tickAt{0};
     bool m_settling{false};
+    int m_polls{0}; //!< that have begun and not ended
     uint64_t m_heldFrames{0};
     std::FILE* m_log{nullptr};
 

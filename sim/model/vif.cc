@@ -23,6 +23,8 @@ namespace
 {
 
 constexpr uint32_t FULL_FRAME = 1514; // bytes
+// Frames that netback takes from a guest before it looks after anything else (NAPI_POLL_WEIGHT).
+constexpr int POLL_WEIGHT = 64;
 
 /// Cost of a frame: a part for each, a part for its bytes.
 Time
@@ -88,6 +90,7 @@ Vif::DoDispose()
 {
     m_ring.clear();
     m_queue.clear();
+    m_txRing.clear();
     m_device = nullptr;
     m_engine = nullptr;
     m_domain = nullptr;
@@ -284,28 +287,70 @@ Vif::Reattach()
     Kick();
 }
 
+Time
+Vif::GetTxCost(Ptr<const Packet> frame) const
+{
+    return CostOf(m_txCost, m_txNsPerByte, frame->GetSize());
+}
+
 void
 Vif::FromGuest(Ptr<Packet> frame)
 {
-    m_domain->m_vcpu->Submit(CostOf(m_txCost, m_txNsPerByte, frame->GetSize()), [this, frame] {
+    m_txRing.push_back(frame);
+    if (!m_txPolling)
+    {
+        m_txPolling = true;
+        m_domain->m_vcpu->Submit(GetTxCost(frame), [this] { PollTx(); });
+    }
+}
+
+void
+Vif::PollTx()
+{
+    if (m_engine && m_txPolled == 0)
+    {
+        m_engine->BeginPoll();
+    }
+    // The first one is paid for.
+    for (int i = 0; i < DriverDomain::BATCH && !m_txRing.empty(); ++i)
+    {
+        const Ptr<Packet> frame = m_txRing.front();
+        m_txRing.pop_front();
+        if (i > 0)
+        {
+            m_domain->m_vcpu->Charge(GetTxCost(frame));
+        }
         m_device->TxDone();
         if (!m_attached)
         {
-            return;
+            continue;
         }
         if (!m_engine)
         {
             m_domain->Forward(m_port, frame);
-            return;
+            continue;
         }
         m_domain->m_vcpu->Charge(m_domain->m_snoopCost);
         if (Ptr<Packet> out = m_engine->FromGuest(m_id, frame))
         {
             m_domain->Forward(m_port, out);
         }
-        m_engine->Settle();
-        Kick();
-    });
+    }
+    m_txPolling = !m_txRing.empty();
+    m_txPolled += DriverDomain::BATCH;
+    if (!m_txPolling || m_txPolled >= POLL_WEIGHT)
+    {
+        m_txPolled = 0;
+        if (m_engine)
+        {
+            m_engine->EndPoll();
+            Kick();
+        }
+    }
+    if (m_txPolling)
+    {
+        m_domain->m_vcpu->Submit(GetTxCost(m_txRing.front()), [this] { PollTx(); });
+    }
 }
 
 void

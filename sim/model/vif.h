@@ -113,6 +113,9 @@ class Vif : public Object
     void Enter(const Entry& entry);
     /// Moves the next frame into the ring.
     void Move();
+    /// Forwards what the guest has sent, as many frames as one batch may have.
+    void PollTx();
+    Time GetTxCost(Ptr<const Packet> frame) const;
     Time GetRxCost(Ptr<const Packet> frame) const;
 
     DriverDomain* m_domain{nullptr};
@@ -127,6 +130,9 @@ class Vif : public Object
     uint64_t m_peakBytes{0};
     uint64_t m_drops{0};
     bool m_moving{false};
+    std::deque<Ptr<Packet>> m_txRing; //!< sent by the guest, not forwarded yet
+    bool m_txPolling{false};
+    int m_txPolled{0}; //!< frames that this poll has taken
     bool m_attached{true};
 
     uint32_t m_ringSlots;
