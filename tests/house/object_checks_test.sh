@@ -11,6 +11,7 @@ shift
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
 status=0
+allowed=""  # further words for the check
 
 # verdict COMPILE-COMMAND...: compiles standard input, prints what the check says.
 verdict() {
@@ -18,7 +19,8 @@ verdict() {
     echo "does not compile"
     return
   }
-  "$check" "$dir/object.o" 2>&1 && echo "clean"
+  # shellcheck disable=SC2086 # words
+  "$check" "$dir/object.o" $allowed 2>&1 && echo "clean"
 }
 
 # expect TEXT DESCRIPTION CODE COMPILE-COMMAND...
@@ -75,5 +77,14 @@ if [[ $check == *audit.sh ]]; then
     'extern "C" int vsnoop_f(int (*f)()) { return f() + 1; }' "$@"
   expect "returns" "return without a thunk, where others have it" \
     '__asm__(".globl __x86_return_thunk\njmp __x86_return_thunk");' "$@"
+  constructor='__attribute__((constructor)) static void f() { __asm__(""); }'
+  call='extern "C" int vsnoop_f(int (*f)()) { return f() + 1; }'
+  expect ".init_array" "constructor by attribute" "$constructor" "$@"
+  allowed=constructors
+  expect clean "constructors in a kernel that runs them" "$constructor" "$@"
+  expect "indirect branches" "constructors are not branches" "$call" "$@"
+  allowed=branches
+  expect clean "branches in a kernel without retpolines" "$call" "$@"
+  expect ".init_array" "branches are not constructors" "$constructor" "$@"
 fi
 exit "$status"

@@ -2,9 +2,14 @@
 # SPDX-License-Identifier: GPL-2.0-only
 # Fails unless a kernel can bear this C++ object: nothing that needs a C++ run time, nothing
 # undefined that the kernel does not export to C, nothing visible but the C face.
-#   audit.sh core.o
+#   audit.sh core.o [constructors] [branches]
+# constructors: this kernel runs them, for its sanitizers (CONFIG_CONSTRUCTORS). branches: it is one
+# without retpolines.
 set -eu
-object=${1:?usage: audit.sh OBJECT}
+object=${1:?usage: audit.sh OBJECT [constructors] [branches]}
+shift
+bears() { case " $allowed " in *" $1 "*) return 0 ;; *) return 1 ;; esac; }
+allowed=$*
 status=0
 
 # fault WHAT NAMES: complains if there are any names.
@@ -26,8 +31,10 @@ fault "visible, and not of the C face" "$(printf '%s\n' "$symbols" |
 	awk '$(NF - 1) ~ /^[A-TX-Z]$/ && NF == 3 { print $NF }' | grep -v '^vsnoop_' || true)"
 fault "guards, thread-locals, vtables, type information" \
 	"$(printf '%s\n' "$symbols" | awk '$NF ~ /^_Z(G[VR]|T[HISTVW])/ { print $NF }')"
+arrays='|init_array|fini_array|ctors|dtors'
+if bears constructors; then arrays=""; fi
 fault "sections that need a run time" "$(printf '%s\n' "$sections" |
-	grep -oE '\.(preinit_array|init_array|fini_array|ctors|dtors|tdata|tbss|eh_frame|gcc_except_table)\b' || true)"
+	grep -oE "\.(preinit_array|tdata|tbss|eh_frame|gcc_except_table$arrays)\b" || true)"
 fault "COMDAT groups" "$(printf '%s\n' "$sections" | grep -oE ' GROUP +[0-9a-f]+' || true)"
 fault "floating point or vector registers" "$(printf '%s\n' "$code" |
 	grep -oE '%([xyz]mm[0-9]+|st\([0-7]\))' || true)"
@@ -35,5 +42,7 @@ fault "floating point or vector registers" "$(printf '%s\n' "$code" |
 if printf '%s\n' "$symbols" | grep -q ' U __x86_return_thunk'; then
 	fault "bare returns" "$(printf '%s\n' "$code" | grep -oE '\sretq?$' || true)"
 fi
-fault "bare indirect branches" "$(printf '%s\n' "$code" | grep -oE '\s(jmp|call)q? +\*%r[a-z0-9]+' || true)"
+if ! bears branches; then
+	fault "bare indirect branches" "$(printf '%s\n' "$code" | grep -oE '\s(jmp|call)q? +\*%r[a-z0-9]+' || true)"
+fi
 exit $status
