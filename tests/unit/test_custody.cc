@@ -686,6 +686,50 @@ TEST_CASE("G7: a re-delivery that was cut goes on when its part is confirmed, an
   CHECK(c.feed() == 0);  // or the two would talk without end
 }
 
+TEST_CASE("G7: after one recovery duplicate ACKs begin another") {
+  Options options;
+  options.sack = false;
+  ByHand c(options);
+  c.peer_sends(4);
+  c.guest_takes_all();
+  for (int i = 0; i < 3; ++i) c.guest(ack(1));
+  c.guest_takes_all();
+  c.guest(ack(4001));
+  c.peer(data(4001, 1000));
+  c.peer(data(5001, 1000));
+  c.guest_takes_all();
+  for (int i = 0; i < 3; ++i) c.guest(ack(4001));
+  CHECK(c.feed() == 1);
+}
+
+TEST_CASE("G7: a frame that came back confirmed does not end the recovery") {
+  ByHand c;
+  c.peer_sends(5);
+  c.guest_takes_all();
+  c.advance(unmeasured_ms + 10);
+  REQUIRE(c.feed() == 1);
+  c.guest(ack(1001));  // late, by itself; the re-delivery stands in the ring
+  c.world().lose_ring();
+  REQUIRE(c.feed(2) == 2);
+  c.consume();
+  c.delivered();
+  c.guest(ack(3001));
+  c.feed();
+  CHECK(c.world().ring().size() == 2);
+}
+
+TEST_CASE("G7: of hundreds of frames 128 are under way at one time") {
+  ByHand c;
+  Receiver guest{c, 50};
+  c.peer_sends(300, 50);
+  guest.round([](const Packet&) { return true; });
+  c.advance(unmeasured_ms + 10);
+  size_t most = 0;
+  for (int i = 0; i < 9; ++i) most = std::max(most, guest.round(nothing_lost));
+  CHECK(most == 128);
+  CHECK(guest.nxt() == 15001);
+}
+
 TEST_CASE("G7: of a super-frame the guest may lack a part: it gets all of it again") {
   ByHand c;
   c.peer(data(1, 8000));
