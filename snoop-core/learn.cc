@@ -22,6 +22,11 @@ Reason refusal(const Embryo& embryo, const Segment& s) {
   return s.odd_option ? VSNOOP_REASON_odd_option : VSNOOP_REASON_none;
 }
 
+// A repetition may offer more window than the first, and the peer may have got either.
+void note_window(Embryo& embryo, const Segment& s) {
+  if (s.window > embryo.guest_window) embryo.guest_window = s.window;
+}
+
 // Options that both SYN and SYN-ACK carry.
 u8 agreed(const Embryo& embryo, const Segment& s) {
   u8 flags = 0;
@@ -146,8 +151,10 @@ Reason Engine::learn_from_guest(Scene& scene) {
           embryo->flags = embryo_split;
           embryo->guest_iss = s.seq;
         }
-        if (embryo->guest_iss == s.seq)
+        if (embryo->guest_iss == s.seq) {
+          note_window(*embryo, s);
           return embryo->flags & embryo_split ? VSNOOP_REASON_simultaneous_open : VSNOOP_REASON_syn;
+        }
       }
       if (s.odd_option) {
         if (!other.is_null()) forget_embryo(other);
@@ -175,8 +182,10 @@ Reason Engine::learn_from_guest(Scene& scene) {
       return VSNOOP_REASON_simultaneous_open;
     }
     // A SYN-ACK with another number than the first (SYN cookies) is the one that counts.
-    if ((embryo.flags & embryo_complete) && embryo.guest_iss == s.seq)
+    if ((embryo.flags & embryo_complete) && embryo.guest_iss == s.seq) {
+      note_window(embryo, s);
       return VSNOOP_REASON_handshake;
+    }
     // SYN data may have been accepted (TFO without its option) or not; at least the SYN was.
     if (s.ack.raw - embryo.peer_iss.raw - 1 > 0xffff) return VSNOOP_REASON_no_flow;
     const Reason refused = refusal(embryo, s);

@@ -229,6 +229,27 @@ TEST_CASE("handshake: repeated SYNs and SYN-ACKs change nothing", "[handshake]")
   }
 }
 
+TEST_CASE("handshake: a repetition that offers more window counts", "[handshake]") {
+  for (const bool guest_opens : {false, true}) {
+    Connection c(Options{.guest_opens = guest_opens});
+    if (guest_opens) {
+      c.guest(syn().window(9000));
+      c.guest(syn().window(60000));
+      c.guest(syn().window(9000));
+      c.peer(syn_ack());
+      c.guest(ack(1).window(0));
+    } else {
+      c.peer(syn());
+      c.guest(syn_ack().window(9000));
+      c.guest(syn_ack().window(60000));
+      c.guest(syn_ack().window(9000));
+      c.peer(ack(1));
+    }
+    REQUIRE(c.tracked());
+    CHECK(c.flow().right_edge == 60001);
+  }
+}
+
 TEST_CASE("handshake: a SYN-ACK repeated after the connection stands passes and ends nothing",
           "[handshake]") {
   Established c;  // the third ACK was lost between us and the guest
