@@ -39,6 +39,8 @@ def boot(packs, initrd, folder, *, kernel=None, pcpus=3, scheduler="credit", dom
            f"sched={scheduler} com1=115200,8n1 console=com1 spec-ctrl=no xpti=no "
            f"iommu=no-intremap dom0-iommu=passthrough")
     dom0 = "console=hvc0 earlyprintk=xen loglevel=6 mitigations=off tsc=nowatchdog"
+    if kernel:
+        dom0 += " slub_debug=FZP"  # red zones and poison: a write to freed memory is found
     command = [
         "setpriv", "--pdeathsig", "KILL", packs.qemu,
         "-L", packs.qemu.parent.parent / "share/qemu", "-L", packs.qemu.parent.parent / "share/seabios",

@@ -61,7 +61,7 @@ class Testbed:
 
     def prepare(self, kinds, debug=False):
         """Builds the RAM disks and the kinds of the module that are needed; `debug`: for a dom0
-        kernel with lockdep, KASAN and kmemleak, which is built as well."""
+        kernel with lockdep and kmemleak, which is built as well."""
         if debug:
             self.debug = self.packs.debug_kernel(HERE / "debug.config",
                                                  self.out / f"debug-{self.kernel}", self.say)
@@ -274,7 +274,7 @@ def main():
     parser.add_argument("--only", choices=("short", "alive", "odd", "gone", "tool", "queues"),
                         help="cases: those of this scenario")
     parser.add_argument("--debug", action="store_true",
-                        help="cases: dom0's kernel with lockdep, KASAN and kmemleak (6.1)")
+                        help="cases: dom0's kernel with lockdep and kmemleak (6.1)")
     options = parser.parse_args()
     if options.debug and (options.what, options.kernel) != ("cases", "6.1"):
         parser.error("--debug is for 'cases' on kernel 6.1")
