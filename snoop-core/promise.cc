@@ -105,7 +105,8 @@ bool Engine::taken(const Verdict& verdict, vsnoop_held* held, u64 now) {
       promise(ref, flow, guest, now);
     // A range that was SACKed has been reached: its end is promised whatever pauses the flow.
     if (after(flow.early_ack, shown)) owe(ref, flow, owed_ack | owed_promise, now);
-    if (guest.config.early_sack && flow.is(flow_sack) && custody->range_count &&
+    // Only of what is held: the guest may refuse what `ring` has handed over.
+    if (keep && guest.config.early_sack && flow.is(flow_sack) && custody->range_count &&
         after(Seq(verdict.seq), flow.rcv_nxt))
       owe(ref, flow, owed_sack, now);
   }
