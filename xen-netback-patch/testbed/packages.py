@@ -68,23 +68,26 @@ class Packages:
         series = ".".join(self.release.split(".")[:2])
         return self.root / "usr/src" / f"linux-source-{series}.tar.xz"
 
-    def debug_kernel(self, config, folder, say):
-        """Builds dom0's kernel with `config` below `folder`, once. Returns its build folder, which
-        has vmlinux and is what modules are built against."""
+    def debug_kernel(self, config, patch, folder, say):
+        """Builds dom0's kernel with `config` and `patch` below `folder`, once. Returns its build
+        folder, which has vmlinux and is what modules are built against."""
         tree = folder / "linux"
-        if not (folder / "done").exists() or (folder / "done").read_text() != config.read_text():
-            say("building dom0's debugging kernel: about an hour of a processor; "
+        made_of = config.read_text() + patch.read_text()
+        if not (folder / "done").exists() or (folder / "done").read_text() != made_of:
+            say("building dom0's debugging kernel: about half an hour of a processor; "
                 f"{folder}/make.log shows how far it is")
             tree.mkdir(parents=True, exist_ok=True)
             if not (tree / "Makefile").exists():
                 run(["tar", "-C", tree, "--strip-components=1", "-xf", self.source])
+                run(["patch", "--directory", tree, "--fuzz=0", "--quiet", "--strip=1",
+                     f"--input={patch}"])
             run(["make", "-C", tree, f"KCONFIG_ALLCONFIG={config}", "allnoconfig"])
             with open(folder / "make.log", "wb") as log:
                 done = subprocess.run(["make", "-C", tree, f"-j{os.cpu_count()}", "vmlinux", "modules"],
                                       stdout=log, stderr=log, stdin=subprocess.DEVNULL, check=False)
             if done.returncode != 0:
                 raise Error(f"the kernel does not build; see {folder}/make.log")
-            (folder / "done").write_text(config.read_text())
+            (folder / "done").write_text(made_of)
         return tree
 
     @property

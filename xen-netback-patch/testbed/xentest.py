@@ -35,7 +35,7 @@ AMOUNT = "--connections 5 --warm 4M --warm-chunk 1M --sizes 10k,100k,1M,10M --re
 COUNTED_AMOUNT = "--connections 10 --sizes 1M --repeat 60"
 
 # Lines that no kernel may say, and those of a module that is not the distribution's.
-BAD = re.compile(r"\bBUG\b|WARNING:|\bOops\b|Call Trace|general protection|lockdep|RCU.*stall|"
+BAD = re.compile(r"\bBUG\b|WARNING:|\bOops\b|Call Trace|general protection|non-static key|RCU.*stall|"
                  r"suspicious RCU|use-after-free|scheduling while atomic|blocked for more than|"
                  r"Kernel panic|refcount_t|hung_task")
 OURS = re.compile(r"xen[_-]netback|vif[ -]|vsnoop", re.IGNORECASE)
@@ -64,6 +64,7 @@ class Testbed:
         kernel with lockdep and kmemleak, which is built as well."""
         if debug:
             self.debug = self.packs.debug_kernel(HERE / "debug.config",
+                                                 HERE / "debug-gntdev.patch",
                                                  self.out / f"debug-{self.kernel}", self.say)
         self.say("building programs, RAM disks and xen-netback")
         self.base = image.ensure(self.packs, self.out / f"image-{self.kernel}")
