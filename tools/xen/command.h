@@ -13,8 +13,8 @@ class App;
 
 namespace vsnoop::xen {
 
-/// Where a subcommand works: `open` is called once it is known to be well formed. `screen`: `out` is
-/// a terminal that `top` may clear.
+/// Where a subcommand works: `open` is called once it is known to be well formed. `screen`: `out`
+/// is a terminal that `top` may clear.
 struct Surroundings {
   std::function<std::unique_ptr<XenHost>()> open;
   std::ostream& out;
