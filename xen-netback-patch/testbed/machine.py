@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 """One boot: Xen, dom0 and a scenario in an emulated machine, in virtual time."""
 
+import os
+import pathlib
+import re
 import shutil
 import subprocess
 import tarfile
@@ -10,8 +13,17 @@ import time
 MEMORY_MB = 2304
 DOM0_MB = 896
 RESULT_MB = 256
+EMULATOR_MB = 1280  # what QEMU takes beside the machine's memory; most of it is translated code
 
 _running = set()
+
+
+def at_a_time():
+    """How many boots this computer bears at once: one a processor, if there is memory for them."""
+    free = re.search(r"^MemAvailable: +(\d+) kB$", pathlib.Path("/proc/meminfo").read_text(),
+                     re.MULTILINE)
+    return max(1, min(len(os.sched_getaffinity(0)),
+                      int(free[1]) // 1024 // (MEMORY_MB + EMULATOR_MB)))
 
 
 def stop_all():
@@ -45,7 +57,7 @@ def boot(packs, initrd, folder, *, kernel=None, pcpus=3, scheduler="credit", dom
         "setpriv", "--pdeathsig", "KILL", packs.qemu,
         "-L", packs.qemu.parent.parent / "share/qemu", "-L", packs.qemu.parent.parent / "share/seabios",
         # Time is virtual, 2 ns an instruction, on one thread.
-        "-accel", "tcg,thread=single", "-icount", "shift=1,sleep=off",
+        "-accel", "tcg,thread=single,tb-size=256", "-icount", "shift=1,sleep=off",
         "-rtc", "base=2024-01-01T00:00:00,clock=vm", "-seed", str(seed),
         # A processor runs until the next timer before another one does. This buffer, on a hub
         # without peers, sets one every 200 us.

@@ -40,7 +40,8 @@ def _neighbour_loss(cell, seconds, used):
 
 
 def rows_of(results):
-    """One row for each cell, size and clock, with its gain over `off`."""
+    """One row for each cell, size and clock, with its gain over `off`: of means, because a transfer
+    either waits for a CPU or does not, and the median of such times jumps from one side to the other."""
     rows = []
     for result in results:
         cell = plan.Cell(**result["cell"])
@@ -82,11 +83,11 @@ def rows_of(results):
                     "place": cell.place,
                     "wire_mbps": cell.wire or None,
                 })
-    off = {_key(r): r["median_ms"] for r in rows if r["policy"] == "off" and r["repeat"] == 1}
+    off = {_key(r): r["mean_ms"] for r in rows if r["policy"] == "off" and r["repeat"] == 1}
     for row in rows:
         base = off.get(_key(row))
-        if base and row["median_ms"]:
-            row["gain_vs_off"] = rounded(base / row["median_ms"], 3)
+        if base and row["mean_ms"]:
+            row["gain_vs_off"] = rounded(base / row["mean_ms"], 3)
     return rows
 
 
@@ -96,7 +97,7 @@ def _key(row):
 
 
 def print_tables(console, rows):
-    """A table for each scheduler, number of guests, receiver and connection."""
+    """A table of means for each scheduler, number of guests, receiver and connection."""
     groups = {}
     for row in rows:
         if row["place"] == "spread":
@@ -106,7 +107,7 @@ def print_tables(console, rows):
     for (scheduler, guests, receiver, connection, wire), members in groups.items():
         console.print(f"\n{scheduler}, {guests} guest{'s' if guests > 1 else ''} on the receiver's "
                       f"pCPU, receiver {receiver}, {connection} connections"
-                      f"{f', a wire of {wire} Mb/s' if wire else ''}", style="bold")
+                      f"{f', a wire of {wire} Mb/s' if wire else ''}: means", style="bold")
         columns = sorted({(r["repeat"], r["policy"]) for r in members},
                          key=lambda c: (POLICIES.index(c[1]), c[0]))
         table = Table("clock")
@@ -119,7 +120,7 @@ def print_tables(console, rows):
                 line = [clock, format_size(size)]
                 for column in columns:
                     row = by_key.get((size, clock, *column))
-                    text = format_ms(row["median_ms"]) if row else ""
+                    text = format_ms(row["mean_ms"]) if row else ""
                     if row and column != (1, "off"):
                         style = style_of_gain(row["gain_vs_off"])
                         gain = f"{format_gain(row['gain_vs_off']):>5}"
@@ -144,14 +145,14 @@ ALTERNATIVES = (("off", "off", "credit 30 ms"), ("ring", "ring", "credit 30 ms")
 
 def print_alternatives(console, rows):
     """One table of what can be done for a busy receiver with two busy neighbours."""
-    chosen = {(r["policy"], r["scheduler"], r["clock"], r["size_bytes"]): r["median_ms"] for r in rows
+    chosen = {(r["policy"], r["scheduler"], r["clock"], r["size_bytes"]): r["mean_ms"] for r in rows
               if (r["vcpus"], r["guest"], r["connection"], r["repeat"], r["place"], r["wire_mbps"]) ==
-              (3, "busy", "established", 1, "spread", None) and r["median_ms"]}
+              (3, "busy", "established", 1, "spread", None) and r["mean_ms"]}
     columns = [a for a in ALTERNATIVES if any(key[:2] == a[1:] for key in chosen)]
     if len(columns) < 4:
         return
     console.print("\n3 guests, all busy, established connections, credit 30 ms, against what can be "
-                  "had without vsnoop", style="bold")
+                  "had without vsnoop: means", style="bold")
     table = Table("clock")
     for heading in ("size", *(heading for heading, _, _ in columns)):
         table.add_column(heading, justify="right")
@@ -186,14 +187,14 @@ def print_instructions(console, rows):
 
 def print_bound(console, rows):
     """What the receiver's share of its CPU allows, and what 10 MB got of it."""
-    def median(policy, guests, receiver):
-        return next((r["median_ms"] for r in rows if r["size_bytes"] == 10_000_000
+    def mean(policy, guests, receiver):
+        return next((r["mean_ms"] for r in rows if r["size_bytes"] == 10_000_000
                      and not r["wire_mbps"]
                      and (r["policy"], r["vcpus"], r["guest"], r["scheduler"], r["connection"],
                           r["clock"], r["repeat"], r["place"]) ==
                      (policy, guests, receiver, "credit 30 ms", "established", "receiver", 1,
                       "spread")), None)
-    alone, shared = median("off", 1, "busy"), median("hold", 3, "busy")
+    alone, shared = mean("off", 1, "busy"), mean("hold", 3, "busy")
     if alone and shared:
         console.print(f"10 MB at the receiver, hold, 3 guests, all busy: {3 * alone / shared:.0%} "
                       f"of its rate alone ({80_000 / alone:.0f} Mb/s) times its share of the CPU.")
@@ -201,7 +202,7 @@ def print_bound(console, rows):
 
 def picture(rows, path):
     """Writes an SVG: sender's and receiver's time over size, credit 30 ms, 3 guests, all busy."""
-    chosen = [r for r in rows if r["median_ms"] and r["repeat"] == 1 and r["place"] == "spread" and
+    chosen = [r for r in rows if r["mean_ms"] and r["repeat"] == 1 and r["place"] == "spread" and
               not r["wire_mbps"] and
               (r["scheduler"], r["vcpus"], r["guest"], r["connection"]) ==
               ("credit 30 ms", 3, "busy", "established")]
@@ -210,7 +211,7 @@ def picture(rows, path):
     lines = ["set terminal svg size 1000,430 enhanced font 'DejaVu Sans,sans-serif,13' background "
              "rgb 'white'", f'set output "{path}"',
              "set multiplot layout 1,2 title 'TCP into a Xen guest that shares its CPU with two busy "
-             "ones (credit, 30 ms), established connections: median, 10th to 90th percentile' "
+             "ones (credit, 30 ms), established connections: mean, 10th to 90th percentile' "
              "font ',13'", "set logscale xy", "set format y '%g ms'",
              "set grid linecolor rgb '#dfe2e6'", "set key top left", "set errorbars 0",
              "set xtics (" + ", ".join(f'"{format_size(s)}" {s}' for s in
@@ -226,7 +227,7 @@ def picture(rows, path):
                 continue
             block = f"${clock}{policy}"
             lines += [f"{block} << EOD", *(f"{r['size_bytes'] * (0.9 + 0.1 * place):g} "
-                                           f"{r['median_ms']} {r['p10_ms']} {r['p90_ms']}"
+                                           f"{r['mean_ms']} {r['p10_ms']} {r['p90_ms']}"
                                            for r in data), "EOD"]
             parts += [f"{block} using 1:2:3:4 with yerrorbars linecolor rgb '{colour}' pointtype -1 "
                       "notitle", f"{block} using 1:2 with linespoints linewidth 2 pointtype 7 "

@@ -59,6 +59,10 @@ class Testbed:
     def say(self, text):
         self.console.print(escape(text), soft_wrap=True)
 
+    def progress(self, text):
+        minutes, seconds = divmod(int(time.monotonic() - self.started), 60)
+        self.say(f"{minutes:3d}:{seconds:02d}  {text}")
+
     def prepare(self, kinds, debug=False):
         """Builds the RAM disks and the kinds of the module that are needed; `debug`: for a dom0
         kernel with lockdep and kmemleak, which is built as well."""
@@ -190,10 +194,9 @@ def run_cells(testbed, wanted, amount, most, jobs, fresh):
     def done(cell):
         with lock:
             count[0] += 1
-            minutes, seconds = divmod(int(time.monotonic() - testbed.started), 60)
-            testbed.say(f"{minutes:3d}:{seconds:02d}  {count[0]}/{len(missing)}  {cell.scheduler}, "
-                        f"{cell.guests} guests, receiver {cell.receiver}, {cell.connection}, "
-                        f"{cell.policy}{f', {cell.wire} Mb/s' if cell.wire else ''}")
+            testbed.progress(f"{count[0]}/{len(missing)}  {cell.scheduler}, "
+                             f"{cell.guests} guests, receiver {cell.receiver}, {cell.connection}, "
+                             f"{cell.policy}{f', {cell.wire} Mb/s' if cell.wire else ''}")
 
     with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
         futures = [pool.submit(measure, testbed, group, amount, number, done)
@@ -244,12 +247,22 @@ def run_cases(testbed, only, jobs):
 
     def run(scenario):
         started = time.monotonic()
-        results = testbed.boot(f"case-{scenario.name}", scenario.script, **scenario.machine)
+
+        def on_line(text):
+            ended = re.match(r"== case (\S+) ended$", text)
+            if ended:
+                testbed.progress(f"{scenario.name}: {ended[1]}")
+
+        results = testbed.boot(f"case-{scenario.name}", scenario.script, on_line=on_line,
+                               **scenario.machine)
         return results, scenario.judge(results) + replay(testbed, results), \
             time.monotonic() - started
 
+    scenarios = list(lifecycle.scenarios(only))
+    testbed.say(f"{sum(len(scenario.cases) for scenario in scenarios)} cases of a guest's life; "
+                f"{len(scenarios)} boots, {jobs} at a time")
     with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
-        futures = {pool.submit(run, scenario): scenario for scenario in lifecycle.scenarios(only)}
+        futures = {pool.submit(run, scenario): scenario for scenario in scenarios}
         for future in concurrent.futures.as_completed(futures):
             scenario = futures[future]
             try:
@@ -270,7 +283,8 @@ def main():
     parser.add_argument("what", choices=("test", "short", "campaign", "cases"))
     parser.add_argument("--kernel", default="6.1", choices=packages.KERNELS)
     parser.add_argument("--out", type=pathlib.Path, default=TOP / "build/xen")
-    parser.add_argument("--jobs", type=int, default=2, help="boots at a time")
+    parser.add_argument("--jobs", type=int, default=machine.at_a_time(),
+                        help="boots at a time (default: one a processor, if memory allows: %(default)s)")
     parser.add_argument("--again", action="store_true", help="campaign: forget what was measured")
     parser.add_argument("--only", choices=("short", "alive", "odd", "gone", "tool", "queues"),
                         help="cases: those of this scenario")
@@ -280,6 +294,8 @@ def main():
     if options.debug and (options.what, options.kernel) != ("cases", "6.1"):
         parser.error("--debug is for 'cases' on kernel 6.1")
     console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = 110  # a file has room for the widest table
     try:
         testbed = Testbed(options, console)
         good, results = True, []
@@ -296,13 +312,13 @@ def main():
             story = options.what == "test"
             results = run_cells(testbed, cells.story() if story else cells.campaign(), AMOUNT,
                                 7 if story else 12, options.jobs, story or options.again)
-            if story:
-                good, _ = run_cases(testbed, None, options.jobs)
         if results:
             rows = report.rows_of(results)
             path = testbed.out / "xen.json" if options.out != TOP / "build/xen" else \
                 TOP / "build/xen.json"
             path.write_text(json.dumps(rows, indent=1) + "\n")
+            if options.what == "test":
+                good, _ = run_cases(testbed, None, options.jobs)
             report.print_tables(console, rows)
             report.print_alternatives(console, rows)
             report.print_instructions(console, rows)
