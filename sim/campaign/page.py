@@ -256,7 +256,8 @@ def overview_of(frames):
     for mode in ("receive", "transmit"):
         add(f"{mode}: ns of CPU a byte", frames["cost"], "ns_per_byte", mode=mode)
     names = list(dict.fromkeys(frames["transfer"]["architecture"])) + ["windows-device"]
-    return pandas.DataFrame(rows).T.reindex(columns=names).rename_axis("workload").reset_index()
+    return pandas.DataFrame(rows).T.reindex(columns=names).rename_axis(
+        index="workload", columns=None).reset_index()
 
 
 def overview(page, frames):
@@ -446,8 +447,10 @@ def workloads(page, frames):
     legend(figure, panels[0])
     page.picture("mpi", figure, "4 ranks on 4 hosts, each with a computing neighbour; guests linger "
                  "200 us (without: mpi.csv).")
-    page.heading("Migration", "What is promised has to be drained or to move along; the ring alone "
-                 "cannot be taken away without losing what it promised.")
+    page.heading("Migration", "A guest loses its network for 100 ms and 20 MB on the way with it. What is "
+                 "promised has to be drained first (quiesce), or to move along (a guest that comes back to "
+                 "the same driver domain); else the connection is reset, because its sender will not send "
+                 "again what it was promised. A ring cannot move.")
     page.table(table(frames["migrate"][["architecture", "quiesce", "custody_moves", "drained_ms",
                                         "promised_at_detach_bytes", "survived", "receiver_ms"]]))
     page.heading("Cost of simulating", "Wall time is of the machine that ran it, beside other work.")

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 //
-// A guest is taken off its network in the middle of a transfer, as by a live migration, with and
-// without quiescing the offload first: how long promises take to drain, and whether the transfer
-// survives.
+// A guest is taken off its network in the middle of a transfer, with and without quiescing the
+// offload first: how long promises take to drain, and whether the transfer survives. Either custody
+// stays behind, as in a live migration to a host that knows nothing of it: connections with
+// promises outstanding are reset. Or it goes along, as when a guest comes back to the same driver
+// domain.
 //
 //   vsnoop-migrate --architectures=netback,ring,hold --downtime=100ms
 #include "experiment.h"
@@ -36,14 +38,15 @@ main(int argc, char* argv[])
     {
         for (const bool quiesce : {false, true})
         {
-            for (const bool handOver : {false, true})
+            for (const bool custodyMoves : {false, true})
             {
                 testbed.architecture = name;
                 testbed.Build();
                 Ptr<VirtualMachine> guest = testbed.GetGuest(0);
                 Ptr<Vif> vif = guest->vif;
                 Ptr<SnoopEngine> engine = vif->GetEngine();
-                if ((quiesce || handOver) && !engine)
+                if ((quiesce && !engine) ||
+                    (custodyMoves && (!engine || engine->GetPolicy() != SnoopEngine::HOLD)))
                 {
                     Simulator::Destroy();
                     continue;
@@ -74,8 +77,11 @@ main(int argc, char* argv[])
                 });
                 const auto detach = [&] {
                     promised = engine ? engine->GetOutstanding(vif->GetEngineId()) : 0;
-                    // With handOver the frames in custody go along to the new backend.
-                    vif->Detach(!handOver);
+                    if (engine && !custodyMoves)
+                    {
+                        engine->Stop(vif->GetEngineId());
+                    }
+                    vif->Detach(!custodyMoves);
                     Simulator::Schedule(downtime, [&] {
                         vif->Reattach();
                         if (engine)
@@ -108,7 +114,7 @@ main(int argc, char* argv[])
                 Simulator::Run();
                 PutSetting(table, testbed)
                     .Put("quiesce", quiesce)
-                    .Put("custody_moves", handOver)
+                    .Put("custody_moves", custodyMoves)
                     .Put("size_bytes", size)
                     .Put("downtime_ms", downtime.GetMicroSeconds() / 1000.0)
                     .Put("drained_ms", drained.GetMicroSeconds() / 1000.0)

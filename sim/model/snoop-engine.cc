@@ -461,6 +461,16 @@ SnoopEngine::Quiesce(uint16_t id, bool on)
 }
 
 void
+SnoopEngine::Stop(uint16_t id)
+{
+    if (m_engine)
+    {
+        FreeList(vsnoop_guest_stop(m_engine, id, Now()));
+        Settle();
+    }
+}
+
+void
 SnoopEngine::Settle()
 {
     if (m_settling || m_polls > 0 || !m_engine)

@@ -131,6 +131,12 @@ class SnoopEngine : public Object
      */
     void Quiesce(uint16_t id, bool on);
     /**
+     * The guest leaves and its custody cannot follow: connections with a promise outstanding are
+     * reset at both ends, the others forgotten. To be called while frames still pass.
+     * \param id number of the guest
+     */
+    void Stop(uint16_t id);
+    /**
      * \param id number of the guest
      * \returns what snoop-core counted for it
      */

@@ -598,6 +598,32 @@ AQuiescedGuestIsPromisedNothing(Case& test)
 }
 
 void
+AGuestThatLeavesIsResetIfPromisesAreOpen(Case& test)
+{
+    for (const bool quiesced : {false, true})
+    {
+        TestbedHelper testbed;
+        testbed.architecture = "hold";
+        Flood flood(testbed, false, MilliSeconds(600));
+        const Ptr<SnoopEngine> engine = flood.vif->GetEngine();
+        const uint16_t id = flood.vif->GetEngineId();
+        uint64_t open = 0;
+        if (quiesced)
+        {
+            Simulator::Schedule(MilliSeconds(110), [&] { engine->Quiesce(id, true); });
+        }
+        Simulator::Schedule(MilliSeconds(290), [&] {
+            open = engine->GetOutstanding(id);
+            engine->Stop(id);
+        });
+        const uint64_t bytes = flood.Run();
+        test.Same(open == 0, quiesced, "nothing is promised once it has drained");
+        test.Same(bytes > 0, quiesced, "the connection lives on if nothing was promised");
+        test.Same(engine->GetHeldFrames(), uint64_t{0}, "frames kept");
+    }
+}
+
+void
 AQuickGuestIsLeftAlone(Case& test)
 {
     Config::SetDefault("ns3::SnoopEngine::Engage", EnumValue(SnoopEngine::AUTO));
@@ -948,6 +974,8 @@ VsnoopTestSuite g_vif(
 VsnoopTestSuite g_engine("vsnoop-engine",
                          {{"early ACKs never go back", EarlyAcksNeverGoBack},
                           {"a quiesced guest is promised nothing", AQuiescedGuestIsPromisedNothing},
+                          {"a guest that leaves is reset if promises are open",
+                           AGuestThatLeavesIsResetIfPromisesAreOpen},
                           {"a quick guest is left alone", AQuickGuestIsLeftAlone}});
 
 VsnoopTestSuite g_host_tcp("vsnoop-host-tcp",
