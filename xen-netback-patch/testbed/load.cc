@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 //
 // xen-load: vsnoop-load for two machines that share a clock. `sink` runs in the receiving guest,
-// `send` in the sender, `busy` in whoever is to need its processor; each transfer describes itself, every byte is compared, and what the sink
-// saw comes back over a connection of its own after the transfer.
+// `send` in the sender, `busy` in whoever is to need its processor; each transfer describes itself,
+// every byte is compared, and what the sink saw comes back over a connection of its own after the
+// transfer.
 //
 // The common clock is the time stamp counter: guests run with tsc_mode=native, and the emulator
 // counts it in nanoseconds of virtual time.
@@ -58,8 +59,8 @@ std::int64_t tsc_ns() {
   return static_cast<std::int64_t>(__rdtscp(&cpu));
 }
 
-/// The data of all transfers: one random table, entered at a place of each transfer's own, so that a
-/// byte in the wrong place or transfer is seen. Comparing costs next to nothing, because the
+/// The data of all transfers: one random table, entered at a place of each transfer's own, so that
+/// a byte in the wrong place or transfer is seen. Comparing costs next to nothing, because the
 /// receiver's processor is what is measured.
 class Pattern {
  public:
@@ -246,8 +247,7 @@ class Source {
         address_(parse_address(options.to, options.port)),
         random_(options.seed),
         session_(random_() << 32) {
-    const Address reports =
-        parse_address(options.to, static_cast<std::uint16_t>(options.port + 1));
+    const Address reports = parse_address(options.to, static_cast<std::uint16_t>(options.port + 1));
     reports_ = Fd(socket(reports.family(), SOCK_STREAM | SOCK_CLOEXEC, 0));
     if (reports_.get() < 0 || connect(reports_.get(), reports.get(), reports.length) != 0)
       throw_errno("connection for the sink's reports");
@@ -262,8 +262,8 @@ class Source {
       }
     }
     for (const std::uint64_t size : options_.sizes) {
-      const std::size_t repeat = std::clamp<std::size_t>(options_.most_bytes / size, 1,
-                                                         options_.repeat);
+      const std::size_t repeat =
+          std::clamp<std::size_t>(options_.most_bytes / size, 1, options_.repeat);
       const auto phases = random_phases(options_.seed, repeat, options_.period_ns);
       for (std::size_t i = 0; i < repeat; ++i) {
         if (options_.fresh) open();
@@ -294,9 +294,9 @@ class Source {
             fmt::format("warming up connection {}: {}", connection.number(),
                         connection.error().empty() ? "not read in time" : connection.error()));
       clean_ = clean_ && report->wrong == 0;
-      fmt::print("{}\n", Json{{"warm_bytes", report->right + report->wrong},
-                              {"lost_bytes", report->wrong}}
-                             .dump());
+      fmt::print("{}\n",
+                 Json{{"warm_bytes", report->right + report->wrong}, {"lost_bytes", report->wrong}}
+                     .dump());
     }
   }
 
@@ -349,8 +349,7 @@ class Source {
     result["receiver_ms"] = nullptr;
     if (!failed) {
       result["sender_ms"] = ms(sending.acknowledged_ns() - sending.started_ns());
-      result["receiver_ms"] =
-          ms(report->last_tsc - tsc_minus_monotonic - sending.started_ns());
+      result["receiver_ms"] = ms(report->last_tsc - tsc_minus_monotonic - sending.started_ns());
     }
     // What was read must be right even where the rest was cut off.
     result["lost_bytes"] = failed ? (report ? report->wrong : 0) : size - right;
@@ -404,8 +403,8 @@ class Source {
   bool clean_ = true;
 };
 
-// Keeps the processor busy, giving way to whatever else there is to do. Virtual time passes with each
-// instruction, and the emulator gets through these ones fastest.
+// Keeps the processor busy, giving way to whatever else there is to do. Virtual time passes with
+// each instruction, and the emulator gets through these ones fastest.
 [[noreturn]] void be_busy() {
   if (nice(19) == -1) throw_errno("busy: nice");
   for (;;) asm volatile(".rept 1000\n nop\n .endr");
