@@ -98,27 +98,42 @@ def datagrams(bed):
 
 def compare(bed, use):
     """Uses the bridge and compares what went in with what came out. Returns the frames' number."""
+    in_one_order(bed)
     peer = Capture(bed, bed.peer, "peer")
     guest = Capture(bed, bed.guest, "guest")
     use()
     send_frames(bed, bed.peer, "peer", [LAST])
-    wait_for(lambda: LAST in whole_tail(guest.got), "the last frame gets to the guest")
+    wait_for(lambda: up_to_last(guest.got), "the last frame gets to the guest")
     send_frames(bed, bed.guest, "guest", [LAST])
-    wait_for(lambda: LAST in whole_tail(peer.got), "the last frame gets to the peer")
+    wait_for(lambda: up_to_last(peer.got), "the last frame gets to the peer")
     for capture in (peer, guest):
-        wait_for(lambda: LAST in whole_tail(capture.sent), "the last frame is captured")
+        wait_for(lambda: up_to_last(capture.sent), "the last frame is captured")
         capture.check_complete()
     for what, sent, got in (("peer to guest", peer.sent, guest.got),
                             ("guest to peer", guest.sent, peer.got)):
+        sent, got = up_to_last(sent), up_to_last(got)
         for i, (a, b) in enumerate(zip(sent, got)):
             check(a == b, f"frame {i} {what} changed:\n{a[:120].hex()}\n{b[:120].hex()}")
         check(len(got) == len(sent), f"{len(sent)} frames went in {what}, {len(got)} came out")
-    return len(peer.sent), len(guest.sent)
+    return len(up_to_last(peer.sent)), len(up_to_last(guest.sent))
 
 
-def whole_tail(frames):
-    """The last frame without its virtio-net header."""
-    return [frame[8:] for frame in frames[-1:]]
+def up_to_last(frames):
+    """The frames until LAST; none if it is not among them. A connection that ends late comes after."""
+    for i, frame in enumerate(frames):
+        if LAST in frame[8:]:
+            return frames[:i + 1]
+    return []
+
+
+def in_one_order(bed):
+    """Each interface receives on one processor: on several, the kernel may swap two frames between
+    the sender's capture and vsnoop. Where only real root may say so it stays as it is."""
+    for namespace, interfaces in ((bed.peer, ["peer"]), (bed.guest, ["guest"]),
+                                  (bed.driver_domain, [bed.PEER_INTERFACE, bed.GUEST_INTERFACE])):
+        for interface in interfaces:
+            harness.netns.ip("netns", "exec", namespace, "sh", "-ec",
+                             f"echo 1 2>/dev/null >/sys/class/net/{interface}/queues/rx-0/rps_cpus || :")
 
 
 def policy_off_changes_nothing(bed):
@@ -133,7 +148,7 @@ def policy_off_changes_nothing(bed):
     check(to_guest > 50 and to_peer > 20, f"only {to_guest} and {to_peer} frames were compared")
     counters = live.stop()
     check("engine" not in counters, "there is an engine with policy off")
-    check(counters["to_guest"]["frames"] == counters["from_peer"]["frames"] == to_guest,
+    check(counters["to_guest"]["frames"] == counters["from_peer"]["frames"] >= to_guest,
           f"the counters do not say {to_guest} frames:\n{counters.dump()}")
     return f"{to_guest} + {to_peer} frames"
 
