@@ -83,6 +83,23 @@ EthernetDevice::ReceiveFrame(Ptr<Packet> frame)
         m_handler(frame);
         return;
     }
+    if (Simulator::GetContext() != m_node->GetId())
+    {
+        // A processor that executes for several nodes. Node::ReceiveFromDevice wants its own
+        // context.
+        Simulator::ScheduleWithContext(m_node->GetId(),
+                                       Time(0),
+                                       &EthernetDevice::HandUp,
+                                       Ptr<EthernetDevice>(this),
+                                       frame);
+        return;
+    }
+    HandUp(frame);
+}
+
+void
+EthernetDevice::HandUp(Ptr<Packet> frame)
+{
     EthernetHeader header(false);
     frame->PeekHeader(header);
     const Mac48Address to = header.GetDestination();

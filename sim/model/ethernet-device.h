@@ -103,6 +103,9 @@ class EthernetDevice : public NetDevice
     Ptr<EthernetChannel> GetEthernetChannel() const;
 
   private:
+    /// Gives a frame to the node, in whose context it has to be called.
+    void HandUp(Ptr<Packet> frame);
+
     Ptr<Node> m_node;
     Ptr<EthernetChannel> m_channel;
     Mac48Address m_address;

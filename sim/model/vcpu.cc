@@ -59,11 +59,17 @@ Vcpu::~Vcpu() = default;
 void
 Vcpu::DoDispose()
 {
-    m_done.Cancel();
+    m_working = false;
     m_block.Cancel();
     m_queue.clear();
     m_scheduler = nullptr;
     Object::DoDispose();
+}
+
+void
+Vcpu::SetContext(uint32_t node)
+{
+    m_context = node;
 }
 
 void
@@ -125,9 +131,9 @@ void
 Vcpu::Interrupt()
 {
     m_block.Cancel();
-    if (m_done.IsRunning())
+    if (m_working)
     {
-        m_done.Cancel();
+        m_working = false;
         const Time done = Simulator::Now() - m_resumed;
         m_queue.front().left -= done;
         m_workTime += done;
@@ -141,7 +147,13 @@ Vcpu::Continue()
     if (!m_queue.empty())
     {
         m_resumed = Simulator::Now();
-        m_done = Simulator::Schedule(m_queue.front().left, &Vcpu::Finish, this);
+        m_working = true;
+        // Such an event cannot be cancelled.
+        Simulator::ScheduleWithContext(m_context,
+                                       m_queue.front().left,
+                                       &Vcpu::Finish,
+                                       Ptr<Vcpu>(this),
+                                       ++m_run);
     }
     else if (!m_busy)
     {
@@ -150,8 +162,13 @@ Vcpu::Continue()
 }
 
 void
-Vcpu::Finish()
+Vcpu::Finish(uint64_t run)
 {
+    if (!m_working || run != m_run)
+    {
+        return;
+    }
+    m_working = false;
     m_workTime += m_queue.front().left;
     const std::function<void()> work = std::move(m_queue.front().work);
     m_queue.pop_front();
@@ -215,7 +232,7 @@ Vcpu::GetCpuTime() const
 Time
 Vcpu::GetWorkTime() const
 {
-    return m_done.IsRunning() ? m_workTime + Simulator::Now() - m_resumed : m_workTime;
+    return m_working ? m_workTime + Simulator::Now() - m_resumed : m_workTime;
 }
 
 uint64_t

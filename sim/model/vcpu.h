@@ -49,6 +49,13 @@ class Vcpu : public Object
     ~Vcpu() override;
 
     /**
+     * Work is done in the context of this node, as ns-3 wants it of what hands it packets
+     * (Node::ReceiveFromDevice asserts it).
+     * \param node number of the node that it executes
+     */
+    void SetContext(uint32_t node);
+
+    /**
      * Queues a piece of work and wakes the VCPU if it is blocked.
      * \param cost processor time it takes
      * \param work what happens at its end; may be empty
@@ -100,8 +107,11 @@ class Vcpu : public Object
     void OnStop();
     /// Goes on with the first piece of work, or with waiting for one.
     void Continue();
-    /// The first piece of work is done.
-    void Finish();
+    /**
+     * The first piece of work is done.
+     * \param run which was begun as this one; something else happened if it is not the last
+     */
+    void Finish(uint64_t run);
     /// Nothing to do for as long as it lingers.
     void Block();
     /// Books the time since the first piece of work was resumed.
@@ -111,13 +121,15 @@ class Vcpu : public Object
     CpuScheduler* m_scheduler{nullptr}; //!< owned by the driver domain, as are VCPUs
     State m_state{BLOCKED};
     std::deque<Item> m_queue;
-    EventId m_done;  //!< end of the first piece of work
-    EventId m_block; //!< end of lingering
-    Time m_resumed;  //!< since when the first piece of work is being done
-    Time m_since;    //!< since when it runs
-    Time m_cpuTime;  //!< up to m_since
-    Time m_workTime; //!< of what is done
-    Time m_debt;     //!< charged by the piece of work that is ending
+    uint32_t m_context{0xffffffff}; //!< Simulator::NO_CONTEXT
+    uint64_t m_run{0};              //!< times that work was begun or resumed
+    bool m_working{false};          //!< Finish(m_run) will end the first piece of work
+    EventId m_block;                //!< end of lingering
+    Time m_resumed;                 //!< since when the first piece of work is being done
+    Time m_since;                   //!< since when it runs
+    Time m_cpuTime;                 //!< up to m_since
+    Time m_workTime;                //!< of what is done
+    Time m_debt;                    //!< charged by the piece of work that is ending
     bool m_ending{false};
     uint64_t m_dispatches{0};
 

@@ -102,6 +102,7 @@ VirtualHost::Setup(Ptr<Node> node,
     m_architecture = architecture;
     node->AggregateObject(this);
     Ptr<Vcpu> vcpu = CreateObject<Vcpu>();
+    vcpu->SetContext(node->GetId());
     cpu->Add(vcpu);
     m_domain = CreateObject<DriverDomain>();
     m_domain->Setup(vcpu, nic);
@@ -114,6 +115,7 @@ VirtualHost::AddGuest(Ptr<CpuScheduler> cpu, ObjectFactory vcpu, Ipv4Address add
     Ptr<VirtualMachine> guest = CreateObject<VirtualMachine>();
     guest->node = CreateObject<Node>();
     guest->vcpu = vcpu.Create<Vcpu>();
+    guest->vcpu->SetContext(guest->node->GetId());
     guest->address = address;
     cpu->Add(guest->vcpu);
     m_architecture->AddGuest(*this, *guest);
