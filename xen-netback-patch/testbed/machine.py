@@ -57,7 +57,7 @@ def boot(packs, initrd, folder, *, kernel=None, pcpus=3, scheduler="credit", dom
         "setpriv", "--pdeathsig", "KILL", packs.qemu,
         "-L", packs.qemu.parent.parent / "share/qemu", "-L", packs.qemu.parent.parent / "share/seabios",
         # Time is virtual, 2 ns an instruction, on one thread. Of translated code 256 MB are kept: with
-        # QEMU's own 1 GB it crawled for ten minutes as soon as guests' memory was scrubbed.
+        # QEMU's own 1 GB it spent ten minutes invalidating code in the last step of the case `gone`.
         "-accel", "tcg,thread=single,tb-size=256", "-icount", "shift=1,sleep=off",
         "-rtc", "base=2024-01-01T00:00:00,clock=vm", "-seed", str(seed),
         # A processor runs until the next timer before another one does. This buffer, on a hub
