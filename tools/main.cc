@@ -6,6 +6,7 @@
 #include <exception>
 
 #include "tools/commands.h"
+#include "tools/options.h"
 
 namespace {
 
@@ -15,7 +16,9 @@ constexpr int kUsage = 2;
 }  // namespace
 
 int main(int argc, char** argv) {
-  CLI::App app{"vsnoop: acknowledgement offload for virtual machines that share a CPU"};
+  CLI::App app("acknowledgement offload for virtual machines that share a CPU", "vsnoop");
+  app.failure_message(vsnoop::one_line);
+  app.set_version_flag("--version", "vsnoop " VSNOOP_VERSION);
   app.require_subcommand(1);
   vsnoop::add_live_command(app);
   vsnoop::add_replay_command(app);

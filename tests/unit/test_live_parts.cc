@@ -22,9 +22,10 @@
 #include "tools/live/pacer.h"
 #include "tools/live/port.h"
 #include "tools/live/ring.h"
-#include "tools/live/units.h"
 #include "tools/live/vcpu.h"
+#include "tools/units.h"
 
+using namespace vsnoop;
 using namespace vsnoop::live;
 using Catch::Matchers::Contains;
 using vsnoop_test::Connection;
@@ -494,65 +495,6 @@ TEST_CASE("complete_checksum: refuses GSO frames and fields outside the frame, n
   CHECK(complete_checksum(*frame));
   CHECK(frame->data()[58] == 0xff);
   CHECK(frame->data()[59] == 0xff);
-}
-
-// --- units
-
-TEST_CASE("Units: sizes") {
-  CHECK(parse_size("0") == 0);
-  CHECK(parse_size("65536") == 65536);
-  CHECK(parse_size("64Ki") == 65536);
-  CHECK(parse_size("8Mi") == 8U << 20);
-  CHECK(parse_size("1.5Gi") == 3ULL << 29);
-  CHECK(parse_size("1.5k") == 1500);
-  CHECK(parse_size("2M") == 2'000'000);
-  CHECK(parse_size("3G") == 3'000'000'000);
-  CHECK(parse_size("1.001k") == 1001);
-  for (const char* bad : {"", "k", "-1", "1e5", "1 k", " 1", "+1", "1K", "1kB", "1ki", "nan", "inf",
-                          "0x10", "1e", "99999999999999999999"})
-    CHECK_THROWS_WITH(parse_size(bad), Contains("'" + std::string(bad) + "' is no size") &&
-                                           Contains("k, M, G, Ki, Mi or Gi"));
-}
-
-TEST_CASE("Units: durations") {
-  CHECK(parse_duration("0") == 0);
-  CHECK(parse_duration("0us") == 0);
-  CHECK(parse_duration("7ns") == 7);
-  CHECK(parse_duration("30ms") == 30 * ms);
-  CHECK(parse_duration("1.5s") == 1'500 * ms);
-  CHECK(parse_duration("0.1us") == 100);
-  CHECK(parse_duration("2.3us") == 2300);
-  for (const char* bad :
-       {"", "30", "ms", "-1ms", "1m", "1h", "1 s", "nans", "infs", "1e3s", "2000000000s"})
-    CHECK_THROWS_WITH(parse_duration(bad), Contains("'" + std::string(bad) + "' is no time") &&
-                                               Contains("such as 30ms"));
-}
-
-TEST_CASE("Units: rates are what was written, not the next lower bit") {
-  CHECK(parse_rate("1G") == 1'000'000'000);
-  CHECK(parse_rate("100M") == 100'000'000);
-  CHECK(parse_rate("9600") == 9600);
-  CHECK(parse_rate("2.5G") == 2'500'000'000);
-  for (uint64_t i = 1; i < 6000; ++i) {
-    const std::string number =
-        std::to_string(i / 1000) + "." + std::to_string(1000 + i % 1000).substr(1);
-    REQUIRE(parse_rate(number + "k") == i);
-    REQUIRE(parse_rate(number + "M") == i * 1000);
-    REQUIRE(parse_rate(number + "G") == i * 1000000);
-  }
-  for (const char* bad : {"", "1Gi", "1Gbit", "-1G", "G", "11000G"})
-    CHECK_THROWS_WITH(parse_rate(bad),
-                      Contains("'" + std::string(bad) + "' is no rate") && Contains("such as 1G"));
-}
-
-TEST_CASE("Units: shares") {
-  CHECK(parse_share("0") == 0);
-  CHECK(parse_share("1") == 1);
-  CHECK(parse_share("0.25") == Approx(0.25));
-  CHECK(parse_share("1%") == Approx(0.01));
-  CHECK(parse_share("100%") == Approx(1));
-  for (const char* bad : {"", "%", "1.01", "101%", "-1%", "nan", "1%%"})
-    CHECK_THROWS_WITH(parse_share(bad), Contains("'" + std::string(bad) + "' is no share"));
 }
 
 // --- faults

@@ -11,7 +11,7 @@
 
 #include "tools/load/ledger.h"
 #include "tools/load/pattern.h"
-#include "tools/load/units.h"
+#include "tools/load/phase.h"
 
 namespace vsnoop::load {
 namespace {
@@ -121,35 +121,6 @@ TEST_CASE("load: who waits for a transfer is woken by its last byte") {
       std::chrono::duration_cast<std::chrono::nanoseconds>(hour.time_since_epoch()).count());
   guest.join();
   CHECK(receipt.finished_ns == 42);
-}
-
-TEST_CASE("load: sizes") {
-  CHECK(parse_size("0") == 0);
-  CHECK(parse_size("1448") == 1448);
-  CHECK(parse_size("10k") == 10'000);
-  CHECK(parse_size("8Mi") == 8'388'608);
-  CHECK(parse_size("2G") == 2'000'000'000);
-  CHECK(parse_sizes("10k,1M") == std::vector<std::uint64_t>{10'000, 1'000'000});
-  for (const char* text : {"", "k", "-1k", "1.5M", "10K", "10kB", " 1", "1 ", "10000000000G"}) {
-    INFO("'" << text << "'");
-    CHECK_THROWS_AS(parse_size(text), std::invalid_argument);
-  }
-  for (const char* text : {"", "10k,", ",10k", "10k,,1M", "0", "10k,0"}) {
-    INFO("'" << text << "'");
-    CHECK_THROWS_AS(parse_sizes(text), std::invalid_argument);
-  }
-}
-
-TEST_CASE("load: durations") {
-  CHECK(parse_duration("0") == 0);
-  CHECK(parse_duration("90ms") == 90'000'000);
-  CHECK(parse_duration("200us") == 200'000);
-  CHECK(parse_duration("7ns") == 7);
-  CHECK(parse_duration("60s") == 60'000'000'000);
-  for (const char* text : {"", "30", "ms", "-1s", "1.5s", "1m", "9223372037s"}) {
-    INFO("'" << text << "'");
-    CHECK_THROWS_AS(parse_duration(text), std::invalid_argument);
-  }
 }
 
 TEST_CASE("load: random phases cover the period evenly and follow from the seed alone") {

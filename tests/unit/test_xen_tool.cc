@@ -14,7 +14,7 @@
 #include <vector>
 
 #include "snoop-core/vsnoop.h"
-#include "tools/live/units.h"
+#include "tools/units.h"
 #include "tools/xen/command.h"
 #include "tools/xen/control.h"
 #include "tools/xen/load.h"
@@ -23,8 +23,8 @@
 
 using namespace vsnoop::xen;
 using Catch::Matchers::Contains;
-using vsnoop::live::kMillisecond;
-using vsnoop::live::kSecond;
+using vsnoop::kMillisecond;
+using vsnoop::kSecond;
 
 namespace {
 

@@ -19,8 +19,8 @@
 #include "tools/live/pacer.h"
 #include "tools/live/port.h"
 #include "tools/live/ring.h"
-#include "tools/live/units.h"
 #include "tools/live/vcpu.h"
+#include "tools/units.h"
 
 namespace vsnoop::live {
 

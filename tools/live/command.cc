@@ -26,7 +26,8 @@
 #include "tools/live/interface.h"
 #include "tools/live/port.h"
 #include "tools/live/report.h"
-#include "tools/live/units.h"
+#include "tools/options.h"
+#include "tools/units.h"
 
 namespace vsnoop::live {
 namespace {
@@ -61,9 +62,7 @@ uint32_t size32(const std::string& option, const std::string& text) {
 BridgeConfig configuration(const Options& options) {
   BridgeConfig config;
   vsnoop_guest_defaults(&config.guest);
-  config.guest.policy = options.policy == "off"    ? VSNOOP_POLICY_OFF
-                        : options.policy == "ring" ? VSNOOP_POLICY_RING
-                                                   : VSNOOP_POLICY_HOLD;
+  config.guest.policy = policy_named(options.policy);
   config.guest.engage = options.engage == "auto" ? VSNOOP_ENGAGE_AUTO : VSNOOP_ENGAGE_ALWAYS;
   config.guest.early_sack = options.early_sack;
   config.guest.budget = options.policy == "ring" ? options.ring * GuestRing<int>::kSlotBytes
@@ -277,21 +276,6 @@ int run(const Options& options) {
   return broken ? kPromisesBroken : 0;
 }
 
-// Checks an option's text while the command line is read, so that the complaint names the option.
-template <typename Parse>
-CLI::Validator readable(Parse parse) {
-  return CLI::Validator(
-      [parse](std::string& text) -> std::string {
-        try {
-          parse(text);
-          return {};
-        } catch (const std::invalid_argument& error) {
-          return error.what();
-        }
-      },
-      "");
-}
-
 void add_options(CLI::App& command, Options& o) {
   const CLI::Validator size = readable(parse_size), duration = readable(parse_duration);
   // An option whose default is to be shown.
@@ -302,12 +286,13 @@ void add_options(CLI::App& command, Options& o) {
   command.add_option("--peer-if", o.peer, "interface towards the network")->required();
   command.add_option("--guest-if", o.guest, "interface towards the guest")->required();
 
-  option("--policy", o.policy, CLI::IsMember({"off", "ring", "hold"}),
+  option("--policy", o.policy, kPolicyNames,
          "acknowledge nothing, what is in the guest's ring, or what is held for it");
   option("--engage", o.engage, CLI::IsMember({"always", "auto"}),
          "auto: only for guests that are slow");
-  command.add_flag("!--no-early-sack", o.early_sack,
-                   "no SACK on the guest's behalf: at a hole the guest speaks for itself");
+  command.add_flag_callback(
+      "--no-early-sack", [&o] { o.early_sack = false; },
+      "no SACK on the guest's behalf: at a hole the guest speaks for itself");
   option("--ring", o.ring, CLI::Range(16u, 65536u), "slots of the guest's ring, 4096 bytes each");
   option("--hold", o.hold, size, "memory for the guest's held frames and reserved window");
   option("--total", o.total, size, "most memory for held frames in all");

@@ -6,7 +6,7 @@
 #include <algorithm>
 #include <stdexcept>
 
-#include "tools/live/units.h"
+#include "tools/units.h"
 
 namespace vsnoop::live {
 

@@ -17,7 +17,7 @@
 #include <stdexcept>
 
 #include "tools/live/interface.h"
-#include "tools/live/units.h"
+#include "tools/units.h"
 
 namespace vsnoop::live {
 namespace {

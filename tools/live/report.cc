@@ -5,7 +5,7 @@
 
 #include <algorithm>
 
-#include "tools/live/units.h"
+#include "tools/units.h"
 
 namespace vsnoop::live {
 namespace {

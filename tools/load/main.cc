@@ -20,7 +20,9 @@
 #include "tools/load/net.h"
 #include "tools/load/pattern.h"
 #include "tools/load/peer.h"
-#include "tools/load/units.h"
+#include "tools/load/phase.h"
+#include "tools/options.h"
+#include "tools/units.h"
 
 namespace vsnoop::load {
 namespace {
@@ -203,27 +205,10 @@ class Run {
   bool clean_ = true;
 };
 
-// Turns the sentence of a parse error into the one CLI11 prints.
-template <typename T, typename Parse>
-CLI::Option* add_parsed(CLI::App& app, const std::string& name, T& value, Parse parse,
-                        const std::string& fallback, const std::string& help) {
-  value = parse(fallback);
-  return app
-      .add_option_function<std::string>(
-          name,
-          [&value, parse, name](const std::string& text) {
-            try {
-              value = parse(text);
-            } catch (const std::invalid_argument& error) {
-              throw CLI::ValidationError(name, error.what());
-            }
-          },
-          help)
-      ->default_str(fallback);
-}
-
 int main_of(int argc, char** argv) {
-  CLI::App app("Times TCP transfers from a peer to a guest in two network namespaces");
+  CLI::App app("Times TCP transfers from a peer to a guest in two network namespaces",
+               "vsnoop-load");
+  app.failure_message(one_line);
   Options options;
   std::string address = "10.77.0.2";
   std::uint16_t port = 5001;

@@ -3,7 +3,9 @@
 #include <memory>
 
 #include "tools/commands.h"
+#include "tools/options.h"
 #include "tools/replay/replay.h"
+#include "tools/units.h"
 
 namespace vsnoop {
 
@@ -13,19 +15,8 @@ void add_replay_command(CLI::App& app) {
   auto options = std::make_shared<replay::Options>();
   auto log = std::make_shared<std::string>();
   auto texts = std::make_shared<std::vector<std::string>>();
+  auto policy = std::make_shared<std::string>("hold");
   auto vcpu = std::make_shared<std::string>();
-  const std::map<std::string, vsnoop_policy> policies{
-      {"off", VSNOOP_POLICY_OFF}, {"ring", VSNOOP_POLICY_RING}, {"hold", VSNOOP_POLICY_HOLD}};
-  auto checked = [](auto parse) {
-    return [parse](const std::string& text) -> std::string {
-      try {
-        parse(text);
-        return {};
-      } catch (const std::invalid_argument& error) {
-        return error.what();
-      }
-    };
-  };
 
   CLI::Option* files = command->add_option("FILE", options->paths,
                                            "captures (pcap, pcapng) and directories of them");
@@ -34,17 +25,22 @@ void add_replay_command(CLI::App& app) {
       ->check(CLI::ExistingFile)
       ->excludes(files);
   command->add_option("--guest", *texts, "ADDR or ADDR/PREFIX of guests (default: who receives)")
-      ->check(checked(replay::parse_prefix))
+      ->check(readable(replay::parse_prefix))
       ->allow_extra_args(false);
-  command->add_option("--policy", options->policy, "off, ring or hold (default)")
-      ->transform(CLI::CheckedTransformer(policies));
+  command
+      ->add_option("--policy", *policy,
+                   "acknowledge nothing, what is in the guest's ring, or what is held for it")
+      ->check(kPolicyNames)
+      ->capture_default_str();
   command->add_option("--ring", options->ring, "slots of the guest's ring (default: unlimited)")
       ->check(CLI::PositiveNumber);
-  command->add_option("--hold", options->hold, "bytes held per guest, such as 8MiB")
-      ->transform(CLI::AsSizeValue(false));
+  add_parsed(*command, "--hold", options->hold, parse_positive, "8Mi",
+             "memory for a guest's held frames and reserved window");
   command->add_option("--vcpu", *vcpu, "SLICE/SHARE: what if the guest were scheduled: 30ms/0.33")
-      ->check(checked(replay::parse_vcpu));
-  command->add_flag("!--no-early-sack", options->early_sack, "no SACK on the guest's behalf");
+      ->check(readable(replay::parse_vcpu));
+  command->add_flag_callback(
+      "--no-early-sack", [options] { options->early_sack = false; },
+      "no SACK on the guest's behalf: at a hole the guest speaks for itself");
   command->add_flag("--assume-checksums", options->assume_checksums,
                     "take checksums as right that the capture is too short to verify");
   command->add_option("--flows", options->flows, "rows of the table of connections (default: 5)");
@@ -63,6 +59,7 @@ void add_replay_command(CLI::App& app) {
     if (!log->empty()) throw CLI::RuntimeError(replay::replay_log(*log));
     if (options->paths.empty()) throw CLI::RequiredError("FILE");
     for (const std::string& text : *texts) options->guests.push_back(replay::parse_prefix(text));
+    options->policy = policy_named(*policy);
     if (!vcpu->empty()) options->vcpu = replay::parse_vcpu(*vcpu);
     if (const int status = replay::run_replay(*options)) throw CLI::RuntimeError(status);
   });

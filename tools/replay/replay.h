@@ -18,8 +18,8 @@ enum Status { status_fine = 0, status_unreadable = 1, status_broken = 3, status_
 
 // The guest's VCPU runs for `slice_ns`, then others do, so that its share of time is `share`.
 struct Vcpu {
-  int64_t slice_ns;
-  double share;  // above 0, at most 1
+  int64_t slice_ns = 0;
+  double share = 0;  // above 0, at most 1
   // The first instant at or after `now` at which it runs; it starts to run at `start`.
   int64_t next_run(int64_t now, int64_t start) const;
 };

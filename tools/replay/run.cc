@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <charconv>
 #include <chrono>
 #include <cmath>
 #include <cstring>
@@ -19,6 +18,7 @@
 #include "tools/replay/replay.h"
 #include "tools/replay/report.h"
 #include "tools/replay/what_if.h"
+#include "tools/units.h"
 
 namespace vsnoop::replay {
 namespace {
@@ -176,26 +176,21 @@ int64_t Vcpu::next_run(int64_t now, int64_t start) const {
 }
 
 Vcpu parse_vcpu(const std::string& text) {
-  const auto wrong = [&] {
-    return std::invalid_argument(fmt::format(
-        "'{}': write SLICE/SHARE, such as 30ms/0.33 (us, ms or s; 0 < share <= 1)", text));
-  };
-  const char* end = text.data() + text.size();
-  double slice = 0, share = 0;
-  auto [rest, error] = std::from_chars(text.data(), end, slice);
-  if (error != std::errc{}) throw wrong();
-  const std::string_view tail(rest, static_cast<size_t>(end - rest));
-  const size_t slash = tail.find('/');
-  const std::string_view unit = tail.substr(0, slash);
-  const double factor = unit == "us" ? 1e3 : unit == "ms" ? 1e6 : unit == "s" ? 1e9 : 0;
-  if (slash == std::string_view::npos || factor == 0) throw wrong();
-  auto [stop, bad] = std::from_chars(tail.data() + slash + 1, end, share);
-  const double ns = slice * factor;
-  if (bad != std::errc{} || stop != end || !(share > 0 && share <= 1) || !(ns >= 1 && ns <= 1e12) ||
-      ns / share > 1e15) {
-    throw wrong();
+  const size_t slash = text.find('/');
+  Vcpu vcpu;
+  try {
+    vcpu.slice_ns = static_cast<int64_t>(parse_duration(text.substr(0, slash)));
+    vcpu.share = slash == std::string::npos ? 0 : parse_share(text.substr(slash + 1));
+  } catch (const std::invalid_argument&) {
+    vcpu.share = 0;
   }
-  return {static_cast<int64_t>(ns), share};
+  if (vcpu.slice_ns < 1 || vcpu.slice_ns > 1000 * static_cast<int64_t>(kSecond) ||
+      vcpu.share < 1e-3)
+    throw std::invalid_argument(
+        fmt::format("'{}': write SLICE/SHARE, such as 30ms/0.33 or 30ms/33% (slice up to 1000s, "
+                    "share from 0.1% to 100%)",
+                    text));
+  return vcpu;
 }
 
 int run_replay(const Options& options) {

@@ -15,7 +15,8 @@
 #include <vector>
 
 #include "tools/commands.h"
-#include "tools/live/units.h"
+#include "tools/options.h"
+#include "tools/units.h"
 #include "tools/xen/report.h"
 
 namespace vsnoop::xen {
@@ -36,7 +37,7 @@ struct Options {
 // Nanoseconds: "30s", "500ms"; a bare number is seconds.
 uint64_t parse_time(const std::string& text) {
   const bool bare = text.find_first_not_of("0123456789.") == std::string::npos;
-  return live::parse_duration(bare ? text + "s" : text);
+  return parse_duration(bare ? text + "s" : text);
 }
 
 // The subcommands. Each returns the exit status.
@@ -204,7 +205,7 @@ class Commands {
 // Checks a duration while the command line is read, so that the complaint names the option.
 std::string duration(const std::string& text) {
   try {
-    if (parse_time(text) >= live::kMillisecond) return {};
+    if (parse_time(text) >= kMillisecond) return {};
     return fmt::format("'{}' is less than 1ms", text);
   } catch (const std::invalid_argument& error) {
     return error.what();
@@ -250,15 +251,16 @@ void add_commands(CLI::App& app, const Surroundings& surroundings) {
     guest(sub, *o);
     sub->add_option("POLICY", o->setting.policy, "off, ring or hold")
         ->required()
-        ->check(CLI::IsMember({"off", "ring", "hold"}));
+        ->check(kPolicyNames);
     sub->add_option("--vif-kib", o->setting.vif_kib,
                     "memory for the held data of a vif (default: 16384)")
         ->check(CLI::Range(256u, 1u << 21));
     sub->add_option("--flow-kib", o->setting.flow_kib,
                     "most of it for one connection (default: 4096)")
         ->check(CLI::Range(64u, 1u << 21));
-    sub->add_flag("!--no-early-sack", o->setting.early_sack,
-                  "no SACK on the guest's behalf: at a hole the guest speaks for itself");
+    sub->add_flag_callback(
+        "--no-early-sack", [o = o] { o->setting.early_sack = false; },
+        "no SACK on the guest's behalf: at a hole the guest speaks for itself");
     sub->add_option("--engage", o->setting.engage, "auto: only while the guest is slow")
         ->check(CLI::IsMember({"always", "auto"}));
     timeout(sub, *o, "30s", "most time to wait for the module");

@@ -17,6 +17,8 @@ VSNOOP = TOP / "build/release/tools/vsnoop"
 # The administrator's script, here around vif-plain.
 VIF_VSNOOP = HERE.parent / "scripts/vif-vsnoop"
 VSNOOP_MIGRATE = HERE.parent / "scripts/vsnoop-migrate"
+# What load.cc is linked with.
+LOAD_PARTS = [TOP / "tools" / name for name in ("load/net.cc", "load/peer.cc", "units.cc")]
 
 # Modules by name; what they depend on comes along.
 DOM0_MODULES = ("xenfs", "xen-privcmd", "xen-evtchn", "xen-gntdev", "xen-gntalloc", "xen-netback",
@@ -149,8 +151,7 @@ def ensure(packs, work):
     if not VSNOOP.exists():
         raise packages.Error(f"there is no {VSNOOP}: run make build")
     sources += [VIF_VSNOOP, VSNOOP_MIGRATE, VSNOOP]
-    sources += sorted((TOP / "tools/load").glob("*.h")) + [TOP / "tools/load/net.cc",
-                                                           TOP / "tools/load/peer.cc"]
+    sources += [*sorted((TOP / "tools/load").glob("*.h")), *(TOP / "tools").glob("*.h"), *LOAD_PARTS]
     for source in sources:
         digest.update(source.read_bytes())
     mark = work / "digest"
@@ -167,7 +168,7 @@ def programs(work):
     load, cputime = work / "xen-load", work / "xen-cputime"
     packages.run(["g++", "-std=c++20", "-O2", "-Wall", "-Wextra", "-Werror", "-static", "-s",
                   f"-I{TOP}", "-DFMT_HEADER_ONLY", "-o", load, HERE / "load.cc",
-                  TOP / "tools/load/net.cc", TOP / "tools/load/peer.cc", "-pthread"])
+                  *LOAD_PARTS, "-pthread"])
     packages.run(["gcc", "-O2", "-Wall", "-Wextra", "-Werror", "-static", "-s", "-o", cputime,
                   HERE / "cputime.c", *(f"-lxen{name}" for name in (
                       "ctrl", "call", "foreignmemory", "evtchn", "gnttab", "devicemodel",

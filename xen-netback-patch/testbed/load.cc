@@ -32,7 +32,9 @@
 #include "tools/load/ledger.h"
 #include "tools/load/net.h"
 #include "tools/load/peer.h"
-#include "tools/load/units.h"
+#include "tools/load/phase.h"
+#include "tools/options.h"
+#include "tools/units.h"
 
 namespace vsnoop::load {
 namespace {
@@ -410,17 +412,9 @@ class Source {
   for (;;) asm volatile(".rept 1000\n nop\n .endr");
 }
 
-template <typename T, typename Parse>
-void add_parsed(CLI::App& app, const std::string& name, T& value, Parse parse,
-                const std::string& fallback, const std::string& help = "") {
-  value = parse(fallback);
-  app.add_option_function<std::string>(
-         name, [&value, parse](const std::string& text) { value = parse(text); }, help)
-      ->default_str(fallback);
-}
-
 int main_of(int argc, char** argv) {
-  CLI::App app("Timed and compared TCP transfers between two guests");
+  CLI::App app("Timed and compared TCP transfers between two guests", "xen-load");
+  app.failure_message(one_line);
   app.require_subcommand(1);
   // A scenario's own words come after the usual ones.
   app.option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
