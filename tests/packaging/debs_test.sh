@@ -45,6 +45,8 @@ dpkg-deb -x "$dkms" "$dir/dkms"
 dpkg-deb -e "$dkms" "$dir/control"
 
 holds "help of the packaged program" "$("$dir/tools/usr/bin/vsnoop" xen --help)" quiesce
+[[ $("$dir/tools/usr/bin/vsnoop" --version) == "vsnoop $version" ]] ||
+  fail "the program's version is not the package's, $version"
 for script in usr/sbin/vsnoop-migrate etc/xen/scripts/vif-vsnoop{,-openvswitch,-route}; do
   sh -n "$dir/tools/$script" || fail "$script"
   [[ -x $dir/tools/$script ]] || fail "$script cannot be executed"
