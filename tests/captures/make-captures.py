@@ -167,8 +167,8 @@ def tear_down():
         subprocess.run(("ip",) + command, stderr=subprocess.DEVNULL, check=False)
 
 
-def connect(six, receive_buffer):
-    """The peer connects to the guest. Returns both ends."""
+def connect(six, receive_buffer, port=0):
+    """The peer connects to the guest, from `port` if that is not 0. Returns both ends."""
     family = socket.AF_INET6 if six else socket.AF_INET
     address = "fd07::2" if six else "10.7.0.2"
     with Inside(GUEST):
@@ -177,6 +177,8 @@ def connect(six, receive_buffer):
         peer = socket.socket(family)
     if receive_buffer:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+    if port:
+        peer.bind(("", port))
     listener.bind((address, 80))
     listener.listen()
     peer.connect((address, 80))
@@ -238,6 +240,23 @@ def stalled(peer, guest, size):
     peer.close()
 
 
+def reused(peer, guest, size):
+    """The peer resets the connection, and uses its port at once for another."""
+    port = peer.getsockname()[1]
+    wait_until_away()
+    peer.sendall(bytes(size))
+    while size:
+        size -= len(guest.recv(size))
+    peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    peer.close()
+    try:
+        guest.recv(1)
+    except ConnectionResetError:
+        pass
+    guest.close()
+    transfer(*connect(False, None, port), 4096)
+
+
 CAPTURES = {  # what is run, and how the network is
     "download.pcap": dict(size=12 * 1024, mtu=600),
     "offload.pcap": dict(size=12 * 1024, offload=True),
@@ -246,6 +265,7 @@ CAPTURES = {  # what is run, and how the network is
     "loss.pcap": dict(size=16 * 1024, mtu=600, lose=(6, 7, 15)),
     "reset.pcap": dict(size=16 * 1024, mtu=600, play=aborted),
     "window.pcap": dict(size=64 * 1024, mtu=1500, snaplen=90, play=stalled, receive_buffer=4096),
+    "reuse.pcap": dict(size=4096, mtu=600, play=reused),
 }
 
 

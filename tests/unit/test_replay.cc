@@ -253,6 +253,46 @@ TEST_CASE("oracle: three repetitions answered with less break a promise, two do 
   CHECK(talk.fate(Fate::open).early_acks == (times == 3 ? 0 : 1));
 }
 
+TEST_CASE("oracle: a SYN after the handshake changes nothing, whatever it says", "[replay]") {
+  Talk talk;
+  talk.acks(0, 1, 500);              // shift 2: edge at 2000
+  talk.data(0, GENERATE(0u, 100u));  // the third segment, with data or without
+  Segment s = Talk::peer(50'000, 900, GENERATE(syn, syn | ack_flag));
+  s.shift = 0;
+  SECTION("of the peer") { talk.oracle.from_peer(s); }
+  SECTION("of the guest") {
+    s = Talk::guest(0, 500, syn);
+    s.shift = 0;
+    talk.oracle.from_guest(s, 1);
+  }
+  talk.data(0, 100);
+  talk.early(100, 2, 475);
+  talk.acks(100, 3, 475);
+  talk.oracle.finish(false);
+  CHECK(talk.violations.empty());
+  CHECK(talk.fate(Fate::kept).bytes == 100);
+}
+
+TEST_CASE("oracle: another SYN before the handshake ends counts, with its number and its scale",
+          "[replay]") {
+  std::vector<std::string> violations;
+  Oracle oracle([&](const std::string& text) { violations.push_back(text); });
+  Segment s = Talk::peer(0, 0, syn);
+  s.seq = 77'000'000;
+  oracle.from_peer(s);
+  s.seq = Talk::peer_isn;
+  s.shift = 7;
+  oracle.from_peer(s);
+  s = Talk::guest(0, 500, syn | ack_flag);
+  s.seq = Talk::guest_isn;
+  s.shift = 2;
+  oracle.from_guest(s, 0);
+  oracle.from_guest(Talk::guest(0, 500), 1);  // edge at 2000
+  oracle.from_peer(Talk::peer(0, 1900));
+  oracle.emitted(Talk::guest(1900, 25), 2);
+  CHECK(violations.empty());
+}
+
 TEST_CASE("oracle: finds what no early ACK may do", "[replay]") {
   Talk talk;
   talk.acks(0, 1, 500);  // shift 2: edge at 2000
@@ -367,6 +407,13 @@ TEST_CASE("replay: the project's own captures", "[replay]") {
     CHECK(causes["guest reset the connection"]["bytes"] ==
           report["totals"]["promises"]["broken"]["bytes"]);
     CHECK(report["totals"]["promises"]["broken"]["early_acks"] > 0);
+  }
+  SECTION("a port used anew: each connection is judged by its own handshake") {
+    const auto report = replay(of("reuse.pcap"));
+    CHECK(report["totals"]["violation_count"] == 0);
+    CHECK(report["totals"]["promises"]["kept"]["bytes"] == 8 * 1024);
+    REQUIRE(report["files"][0]["flows"].size() == 2);
+    CHECK(report["files"][0]["flows"][1]["promises"]["kept"]["bytes"] == 4096);
   }
   SECTION("a window that closes") {
     Options options = of("window.pcap");

@@ -33,10 +33,8 @@ int64_t Oracle::position(uint32_t seq) const {
   return peer_end_ + static_cast<int32_t>(seq - near);
 }
 
-int Oracle::shift() const { return guest_shift_ >= 0 && peer_shift_ >= 0 ? guest_shift_ : 0; }
-
 int64_t Oracle::edge(const Segment& segment) const {
-  const int by = segment.has(syn) ? 0 : shift();
+  const int by = segment.has(syn) ? 0 : handshake_.shift();
   return position(segment.ack) + (static_cast<int64_t>(segment.window) << by);
 }
 
@@ -58,12 +56,9 @@ void Oracle::learn_data(int64_t start, int64_t end) {
 
 void Oracle::from_peer(const Segment& segment) {
   if (segment.checksum == Checksum::bad) return;
-  if (segment.has(syn)) {
-    peer_syn_ = true;
-    peer_shift_ = segment.shift;
-  }
-  // Another SYN before there was data may have another initial sequence number.
-  if (!started_ || (segment.has(syn) && peer_end_ == 0)) {
+  const bool begins = handshake_.learn(segment, false);
+  if (segment.has(syn) && !segment.has(rst) && !begins) return;
+  if (begins || !started_) {
     origin_ = segment.seq + (segment.has(syn) ? 1 : 0);
     started_ = true;
   }
@@ -112,10 +107,7 @@ void Oracle::learn_ack(int64_t ack, int64_t now_ns) {
 void Oracle::from_guest(const Segment& segment, int64_t now_ns) {
   if (segment.checksum == Checksum::bad) return;
   guest_spoke_ns_ = now_ns;
-  if (segment.has(syn)) {
-    guest_syn_ = true;
-    guest_shift_ = segment.shift;
-  }
+  handshake_.learn(segment, true);
   if (segment.has(fin)) guest_fin_ = true;
   if (segment.has(ack_flag)) {
     if (!started_) {
@@ -150,7 +142,7 @@ void Oracle::show(int64_t ack, int64_t edge) {
 void Oracle::promise(int64_t ack, int64_t now_ns) {
   const int64_t start = std::max(guest_ack_, promised_);
   if (ack <= start) return;
-  if (!shift_known()) complain("P12: promise on a connection whose handshake was not seen");
+  if (!handshake_.complete()) complain("P12: promise on a connection whose handshake was not seen");
   if (ack > right_edge_) {
     complain(fmt::format("I2: early ACK {} is {} bytes beyond the guest's right edge", ack,
                          ack - right_edge_));
@@ -176,7 +168,7 @@ void Oracle::passed(const Segment& original, const Segment& shown, int64_t now_n
   if (ack < promised_) {
     complain(fmt::format("I4: the guest's segment shows ACK {}, the peer had {}", ack, promised_));
   }
-  if (to < own && to <= shown_edge_ - (1 << shift())) {
+  if (to < own && to <= shown_edge_ - (1 << handshake_.shift())) {
     complain(fmt::format("I4: right edge moved left from {} to {}", shown_edge_, to));
   }
   if (to > std::max(right_edge_, own)) {
@@ -209,7 +201,7 @@ void Oracle::emitted(const Segment& segment, int64_t now_ns) {
   if (ack < shown_ack_) {
     complain(fmt::format("I4: ACK moved left from {} to {}", shown_ack_, ack));
   }
-  if (to <= shown_edge_ - (1 << shift())) {
+  if (to <= shown_edge_ - (1 << handshake_.shift())) {
     complain(fmt::format("I4: right edge moved left from {} to {}", shown_edge_, to));
   }
   if (to > right_edge_) {

@@ -15,6 +15,7 @@
 #include <utility>
 #include <vector>
 
+#include "tools/replay/handshake.h"
 #include "tools/replay/segment.h"
 
 namespace vsnoop::replay {
@@ -74,8 +75,6 @@ class Oracle {
     uint32_t refusals = 0;
     bool asked_again = false;
   };
-  bool shift_known() const { return guest_syn_ && peer_syn_; }
-  int shift() const;
   void settle(Promise& promise, Fate fate, std::optional<Cause> cause);
   void learn_data(int64_t start, int64_t end);
   void learn_ack(int64_t ack, int64_t now_ns);
@@ -92,8 +91,7 @@ class Oracle {
   int64_t peer_end_ = 0;                // highest sequence end the peer sent
   std::map<int64_t, int64_t> islands_;  // data above contiguous_
   int64_t contiguous_ = 0;              // all before it was sent (or acknowledged by the guest)
-  int8_t guest_shift_ = -1, peer_shift_ = -1;
-  bool guest_syn_ = false, peer_syn_ = false;
+  Handshake handshake_;
   int64_t guest_ack_ = 0, right_edge_ = 0;
   std::optional<uint32_t> guest_snd_;       // guest's highest sequence end
   int64_t promised_ = 0;                    // highest ACK that vsnoop has shown

@@ -86,19 +86,23 @@ ConnectionTable::Numbered ConnectionTable::number(const Segment& segment) {
   const auto [found, is_new] = entries_.try_emplace(key_of(segment));
   Entry& entry = found->second;
   if (is_new) entry.number = count_++;
-  uint32_t replaced = no_connection;
+  Numbered numbered{entry.number, no_connection, {}};
   // SYN and RST in one segment are a reset (RFC 9293 3.10.7.4).
-  if (segment.has(syn) && segment.has(ack_flag) && !segment.has(rst) &&
-      segment.checksum != Checksum::bad) {
+  if (segment.checksum == Checksum::bad || segment.has(rst)) return numbered;
+  if (!segment.has(syn)) {
+    entry.data_seen = entry.data_seen || segment.payload;
+  } else if (!segment.has(ack_flag)) {
+    entry.last_syn = segment;
+  } else {
     if (entry.syn_ack ? *entry.syn_ack != segment.seq : entry.data_seen) {
-      replaced = entry.number;
-      entry = {count_++, false, {}};
+      numbered = {count_++, entry.number, {}};
+      if (entry.last_syn && entry.last_syn->source == segment.destination)
+        numbered.opening = entry.last_syn;
+      entry = {numbered.number, false, {}, {}};
     }
     entry.syn_ack = segment.seq;
-  } else if (!segment.has(syn) && segment.payload) {
-    entry.data_seen = true;
   }
-  return {entry.number, replaced};
+  return numbered;
 }
 
 Plan make_plan(const std::string& path, const std::vector<Prefix>& named) {
@@ -115,7 +119,7 @@ Plan make_plan(const std::string& path, const std::vector<Prefix>& named) {
       const Segment segment = parse_segment(frame.bytes, frame.wire);
       if (segment.kind != Segment::Kind::tcp) continue;
       plan.tcp++;
-      const auto [number, replaced] = table.number(segment);
+      const auto [number, replaced, opening] = table.number(segment);
       if (replaced != no_connection) plan.connections[replaced].reused = true;
       if (number == plan.connections.size()) {
         plan.connections.push_back({});

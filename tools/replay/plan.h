@@ -28,6 +28,8 @@ class ConnectionTable {
   struct Numbered {
     uint32_t number;
     uint32_t replaced;  // the connection whose tuple was used anew just now, or no_connection
+    // Then: the SYN that this SYN-ACK answers, which was counted to the connection before.
+    std::optional<Segment> opening;
   };
   // `segment` must be TCP.
   Numbered number(const Segment& segment);
@@ -48,6 +50,7 @@ class ConnectionTable {
     uint32_t number = 0;
     bool data_seen = false;
     std::optional<uint32_t> syn_ack;
+    std::optional<Segment> last_syn;
   };
   std::unordered_map<Key, Entry, Hash> entries_;
   uint32_t count_ = 0;

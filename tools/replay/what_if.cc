@@ -133,7 +133,7 @@ int64_t WhatIf::plan_time(const Event& event, int64_t captured_ns) {
   Lag& lag = lags_[event.connection];
   auto after = [](uint32_t a, uint32_t b) { return static_cast<int32_t>(a - b) > 0; };
   const uint32_t end = segment.seq + segment.length();
-  if (segment.has(syn)) (event.from_guest ? lag.guest_shift : lag.peer_shift) = segment.shift;
+  if (segment.checksum != Checksum::bad) lag.handshake.learn(segment, event.from_guest);
   if (!event.from_guest) {
     while (segment.has(ack_flag) && !lag.sent.empty() &&
            !after(lag.sent.front().first, segment.ack)) {
@@ -153,21 +153,38 @@ int64_t WhatIf::plan_time(const Event& event, int64_t captured_ns) {
   };
   if (segment.length()) mark(lag.sent, end);
   if (segment.has(ack_flag) && !segment.has(rst)) {
-    const bool scaled = !segment.has(syn) && lag.guest_shift >= 0 && lag.peer_shift >= 0;
-    mark(lag.edges, segment.ack + (uint32_t{segment.window} << (scaled ? lag.guest_shift : 0)));
+    const int shift = segment.has(syn) ? 0 : lag.handshake.shift();
+    mark(lag.edges, segment.ack + (uint32_t{segment.window} << shift));
   }
   return lag.guest_last;
+}
+
+// A connection whose SYN was taken for one of the connection before it on the same tuple.
+void WhatIf::begin(uint32_t number, const Segment& opening) {
+  Event event;
+  event.segment = opening;
+  event.connection = number;
+  settle_checksum(event.segment);
+  if (event.segment.checksum == Checksum::bad) return;
+  route(event);
+  lags_[number].handshake.learn(event.segment, event.from_guest);
+  if (event.from_guest) {
+    oracles_[number].from_guest(event.segment, last_read_ns_);
+  } else {
+    oracles_[number].from_peer(event.segment);
+  }
 }
 
 void WhatIf::frame(CapturedFrame frame) {
   Event event;
   event.segment = parse_segment(frame.bytes, frame.wire);
   if (event.segment.kind == Segment::Kind::tcp) {
-    const uint32_t number = table_.number(event.segment).number;
+    const auto [number, replaced, opening] = table_.number(event.segment);
     event.foreign = result_.plan.connections[number].guest_side < 0;
     if (!event.foreign) event.connection = number;
     result_.without_guest += event.foreign;
     settle_checksum(event.segment);
+    if (opening && !event.foreign) begin(number, *opening);
   }
   if (frame.time_ns < last_read_ns_) result_.clock_steps++;
   last_read_ns_ = std::max(last_read_ns_, frame.time_ns);

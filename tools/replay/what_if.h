@@ -107,7 +107,7 @@ class WhatIf {
   struct Lag {
     using Marks = std::deque<std::pair<uint32_t, int64_t>>;  // sequence number, delay; ascending
     Marks sent, edges;  // ends of what the guest sent; right edges that it showed
-    int guest_shift = -1, peer_shift = -1;  // window scale options
+    Handshake handshake;
     int64_t ack_delay = 0, peer_delay = 0, peer_last = 0, guest_last = 0;
   };
   struct Event {
@@ -124,6 +124,7 @@ class WhatIf {
   uint64_t clock(int64_t ns);
   void settle_checksum(Segment& segment) const;
   void route(Event& event) const;
+  void begin(uint32_t number, const Segment& opening);
   int64_t plan_time(const Event& event, int64_t captured_ns);
   void advance(int64_t until_ns);
   void happen(Event& event, int64_t now_ns);
