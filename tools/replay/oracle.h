@@ -94,7 +94,7 @@ class Oracle {
   Handshake handshake_;
   int64_t guest_ack_ = 0, right_edge_ = 0;
   std::optional<uint32_t> guest_snd_;       // guest's highest sequence end
-  int64_t promised_ = 0;                    // highest ACK that vsnoop has shown
+  int64_t promised_ = INT64_MIN;            // highest ACK that vsnoop has shown
   int64_t shown_ack_ = 0, shown_edge_ = 0;  // rightmost that the peer has been shown by anyone
   bool guest_fin_ = false, guest_reset_ = false, peer_reset_ = false, stopped_ = false;
   std::vector<std::pair<int64_t, int64_t>> withheld_;  // ranges
