@@ -12,6 +12,7 @@
 #include <iostream>
 #include <iterator>
 #include <nlohmann/json.hpp>
+#include <random>
 #include <sstream>
 
 #include "tools/replay/capture.h"
@@ -132,7 +133,7 @@ class Talk {
     s.seq = guest_isn;
     s.shift = 2;
     oracle.from_guest(s, 0);
-    oracle.passed(s, s, 0);
+    oracle.passed(s, s, true, 0);
   }
   static Segment blank() {
     Segment s;
@@ -336,7 +337,7 @@ TEST_CASE("oracle: finds what no early ACK may do", "[replay]") {
   SECTION("let the guest contradict it") {
     talk.early(1900, 2, 25);
     const Segment own = Talk::guest(0, 500);
-    talk.oracle.passed(own, own, 3);
+    talk.oracle.passed(own, own, true, 3);
     REQUIRE(talk.violations.size() == 1);
     CHECK(talk.violations[0].find("I4") == 0);
   }
@@ -516,6 +517,22 @@ TEST_CASE("replay: frames that a capture lacks, or has in another order, make no
     part = frames;
     std::swap(part[i], part[i + 1]);
     CHECK_FALSE(violates(part));
+  }
+  std::mt19937 random(1);
+  for (int round = 0; round < 20; round++) {
+    CAPTURE(name, round);
+    std::vector<std::string> lossy, twice, mixed = frames;
+    for (const std::string& frame : frames) {
+      if (random() % 7) lossy.push_back(frame);
+      twice.insert(twice.end(), 1 + random() % 2, frame);
+    }
+    CHECK_FALSE(violates(lossy));
+    CHECK_FALSE(violates(twice));
+    for (size_t i = 0; i < frames.size() / 5; i++) {
+      const auto from = mixed.begin() + static_cast<long>(random() % (mixed.size() - 6));
+      std::rotate(from, from + 1, from + 1 + static_cast<long>(random() % 6));
+    }
+    CHECK_FALSE(violates(mixed));
   }
 }
 

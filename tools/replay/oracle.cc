@@ -58,6 +58,12 @@ void Oracle::from_peer(const Segment& segment) {
   if (segment.checksum == Checksum::bad) return;
   const bool begins = handshake_.learn(segment, false);
   if (segment.has(syn) && !segment.has(rst) && !begins) return;
+  if (begins) {
+    // What was seen before is of an older connection.
+    islands_.clear();
+    peer_end_ = contiguous_ = guest_ack_ = right_edge_ = shown_ack_ = shown_edge_ = 0;
+    guest_fin_ = guest_reset_ = peer_reset_ = stopped_ = false;
+  }
   if (begins || !started_) {
     origin_ = segment.seq + (segment.has(syn) ? 1 : 0);
     started_ = true;
@@ -156,8 +162,8 @@ void Oracle::promise(int64_t ack, int64_t now_ns) {
   promised_ = ack;
 }
 
-void Oracle::passed(const Segment& original, const Segment& shown, int64_t now_ns) {
-  if (stopped_ || original.checksum == Checksum::bad) return;
+void Oracle::passed(const Segment& original, const Segment& shown, bool tracked, int64_t now_ns) {
+  if (stopped_ || guest_reset_ || original.checksum == Checksum::bad) return;
   if (shown.kind != original.kind || shown.seq != original.seq || shown.flags != original.flags ||
       shown.payload != original.payload || shown.checksum != original.checksum) {
     complain("G2: the edit damaged the guest's segment");
@@ -165,7 +171,9 @@ void Oracle::passed(const Segment& original, const Segment& shown, int64_t now_n
   }
   if (!shown.has(ack_flag) || shown.has(rst) || !started_) return;
   const int64_t ack = position(shown.ack), to = edge(shown), own = edge(original);
-  if (ack < promised_) {
+  // A repeated SYN-ACK says nothing of what came after it. An ACK of the guest's own from before it
+  // confirmed everything is only late, as it would be without us.
+  if (!shown.has(syn) && ack < promised_ && guest_ack_ < promised_) {
     complain(fmt::format("I4: the guest's segment shows ACK {}, the peer had {}", ack, promised_));
   }
   if (to < own && to <= shown_edge_ - (1 << handshake_.shift())) {
@@ -175,7 +183,7 @@ void Oracle::passed(const Segment& original, const Segment& shown, int64_t now_n
     complain(fmt::format("I2: shows right edge {}, the guest's is {}", to, right_edge_));
   }
   if (shown.ack != original.ack) promise(ack, now_ns);
-  if (ack <= peer_end_) show(ack, to);  // else: it acknowledges what was never seen
+  if (tracked) show(ack, to);
 }
 
 void Oracle::dropped(const Segment& original) {

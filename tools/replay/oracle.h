@@ -53,7 +53,8 @@ class Oracle {
   // vsnoop kept this segment of the peer from the guest (a window it holds closed, a full budget).
   void withheld(const Segment& segment);
   // What the peer gets to see of a guest's segment; `shown` is it after the engine's edit.
-  void passed(const Segment& original, const Segment& shown, int64_t now_ns);
+  // `tracked`: the engine took note of its ACK (not if it acknowledges what never came by, say).
+  void passed(const Segment& original, const Segment& shown, bool tracked, int64_t now_ns);
   void dropped(const Segment& original);
   // A frame of vsnoop's own towards the peer.
   void emitted(const Segment& segment, int64_t now_ns);

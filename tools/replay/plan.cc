@@ -93,12 +93,15 @@ ConnectionTable::Numbered ConnectionTable::number(const Segment& segment) {
     entry.data_seen = entry.data_seen || segment.payload;
   } else if (!segment.has(ack_flag)) {
     entry.last_syn = segment;
+    entry.syn_after_data = entry.data_seen;
   } else {
-    if (entry.syn_ack ? *entry.syn_ack != segment.seq : entry.data_seen) {
+    const bool repeated = entry.syn_ack && *entry.syn_ack == segment.seq && !entry.syn_after_data;
+    if (!repeated && (entry.syn_ack || entry.data_seen)) {
       numbered = {count_++, entry.number, {}};
       if (entry.last_syn && entry.last_syn->source == segment.destination)
         numbered.opening = entry.last_syn;
-      entry = {numbered.number, false, {}, {}};
+      entry = Entry();
+      entry.number = numbered.number;
     }
     entry.syn_ack = segment.seq;
   }

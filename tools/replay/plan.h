@@ -22,7 +22,8 @@ constexpr uint32_t no_connection = UINT32_MAX;
 
 // Numbers connections in the order in which they appear: the same frames give the same numbers.
 // A SYN-ACK with another sequence number than the one before it begins a new connection on its
-// tuple (a new SYN alone may be a forged or forgotten one).
+// tuple, and so does one that answers a SYN after data (a new SYN alone may be a forged or
+// forgotten one).
 class ConnectionTable {
  public:
   struct Numbered {
@@ -48,7 +49,7 @@ class ConnectionTable {
   static Key key_of(const Segment& segment);
   struct Entry {
     uint32_t number = 0;
-    bool data_seen = false;
+    bool data_seen = false, syn_after_data = false;
     std::optional<uint32_t> syn_ack;
     std::optional<Segment> last_syn;
   };
