@@ -360,8 +360,10 @@ void WhatIf::from_guest(Event& event, int64_t now_ns) {
     Segment shown = parse_segment(bytes, event.frame.wire);
     settle_checksum(shown);
     oracle.passed(segment, shown, true, now_ns);
-  } else if (verdict.reason != VSNOOP_REASON_truncated) {
-    // Else the capture cut the header: the engine had the whole of it, and would have edited it.
+  } else if (verdict.reason != VSNOOP_REASON_truncated &&
+             verdict.reason != VSNOOP_REASON_malformed) {
+    // Else the capture cut the header (the engine had the whole of it, and would have edited it),
+    // or its options contradict each other: what cannot be read passes as it came.
     const bool tracked = verdict.reason == VSNOOP_REASON_guest_passes || segment.has(syn);
     oracle.passed(segment, segment, tracked, now_ns);
   }
