@@ -91,11 +91,16 @@ ConnectionTable::Numbered ConnectionTable::number(const Segment& segment) {
   if (segment.checksum == Checksum::bad || segment.has(rst)) return numbered;
   if (!segment.has(syn)) {
     entry.data_seen = entry.data_seen || segment.payload;
+    const auto past = [](uint32_t a, uint32_t b) { return static_cast<int32_t>(a - b) > 0; };
+    if (entry.syn_ack && entry.syn_ack->source == segment.source)
+      entry.taken = entry.taken || past(segment.ack, entry.syn_ack->ack) ||
+                    past(segment.seq + segment.length(), entry.syn_ack->seq + 1);
   } else if (!segment.has(ack_flag)) {
     entry.last_syn = segment;
     entry.syn_after_data = entry.data_seen;
   } else {
-    const bool repeated = entry.syn_ack && *entry.syn_ack == segment.seq && !entry.syn_after_data;
+    const bool repeated = entry.syn_ack && entry.syn_ack->seq == segment.seq &&
+                          !(entry.syn_after_data && entry.taken);
     if (!repeated && (entry.syn_ack || entry.data_seen)) {
       numbered = {count_++, entry.number, {}};
       if (entry.last_syn && entry.last_syn->source == segment.destination)
@@ -103,7 +108,7 @@ ConnectionTable::Numbered ConnectionTable::number(const Segment& segment) {
       entry = Entry();
       entry.number = numbered.number;
     }
-    entry.syn_ack = segment.seq;
+    entry.syn_ack = segment;
   }
   return numbered;
 }

@@ -50,8 +50,8 @@ class ConnectionTable {
   struct Entry {
     uint32_t number = 0;
     bool data_seen = false, syn_after_data = false;
-    std::optional<uint32_t> syn_ack;
-    std::optional<Segment> last_syn;
+    bool taken = false;  // the sender of the SYN-ACK has acknowledged data, or sent some
+    std::optional<Segment> syn_ack, last_syn;
   };
   std::unordered_map<Key, Entry, Hash> entries_;
   uint32_t count_ = 0;
