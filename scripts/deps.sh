@@ -8,7 +8,8 @@ declare -A packages=(
   [build]="g++ cmake ninja-build pkg-config libpcap-dev libxen-dev libfmt-dev libcli11-dev
           nlohmann-json3-dev"
   [test]="catch2 clang-14 tshark iproute2 iptables ethtool iperf3 nginx-light curl postgresql
-          postgresql-contrib python3 python3-rich gnuplot-nox spin librapidcheck-dev"
+          postgresql-contrib python3 python3-rich python3-markdown-it gnuplot-nox spin
+          librapidcheck-dev"
   [fuzz]="clang-14 libclang-rt-14-dev llvm-14"
   [run]="iproute2 ethtool gnuplot-nox python3 python3-rich"
   [bench]="libbenchmark-dev"
