@@ -6,7 +6,8 @@
 #     --kernel SERIES   which of series/ to apply: 6.1 or 6.12
 #     --source PATH     Debian's linux-source: the tar file, or the folder it was unpacked to
 #     --headers DIR     the build folder of the kernel to build for (/lib/modules/RELEASE/build)
-#     --out DIR         made anew; holds the sources and xen-netback.ko
+#     --out DIR         made anew; holds the sources and xen-netback.ko. It must be empty, not there
+#                       yet, or of an earlier run
 #     --pristine        upstream's module, unpatched, with the same flags: to compare with
 #     --assemble-only   stop before Kbuild (DKMS runs it itself); --headers is not needed
 # Fails if upstream's files are not those the series was made for: a patch that still applies could
@@ -43,8 +44,16 @@ series=$here/series/$kernel
   die "no kernel build folder: '$headers' (package linux-headers-RELEASE has it)"
 
 netback=drivers/net/xen-netback
+# Only what an earlier run has made is deleted: --out may be a slip of the keyboard.
+mark=.made-by-vsnoop-build
+if [[ -e $out && ! -d $out ]]; then
+  die "--out $out is not a folder"
+elif [[ -d $out && ! -e $out/$mark && $(ls -A "$out") ]]; then
+  die "--out $out holds files that are not of an earlier build: name an empty folder, or a new one"
+fi
 rm -rf "$out"
 mkdir -p "$out"
+touch "$out/$mark"
 out=$(cd "$out" && pwd)
 
 unpacked=$out/upstream
