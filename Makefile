@@ -10,7 +10,10 @@ export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin
 .PHONY: help run test bench fuzz soak mutants sim campaign xen-test xen-campaign deb build deps format lint clean
 
 help: ## show this list
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1	\2/p' Makefile | expand -t 16
+	@sed -n -e 's/^## \(.*\)/\n\1/p' -e 's/^\([a-z-]*\):.*## \(.*\)/  make \1	\2/p' Makefile | \
+	  expand -t 22
+
+## Two commands for a start; each installs the Debian packages that it needs
 
 run: ## peer, driver domain and guest on this machine: table, picture, build/run.json (root or sudo)
 	@scripts/deps.sh build run
@@ -21,17 +24,23 @@ test: ## all tests; SAN=1 only the sanitizer build, SUITES="release live" only t
 	@scripts/deps.sh build test $(filter sim xen,$(SUITES)) $(if $(filter release,$(SUITES)),deb)
 	@scripts/test.sh $(SUITES)
 
-fuzz: ## libFuzzer on every target for T=60 seconds each; findings in build/fuzz
-	@scripts/deps.sh build fuzz
-	@scripts/fuzz.sh $(or $(T),60)
+## Build and install
 
-soak: ## promise oracle for MINUTES=10 from SEED=1 on, and as root 100,000 live connections
-	@scripts/deps.sh build test
-	@scripts/soak.sh $(or $(SEED),1) $(or $(MINUTES),10)
+build: ## install what building needs, build build/release/tools/vsnoop
+	@scripts/deps.sh build
+	@scripts/build.sh release
 
-mutants: ## deliberate one-line faults in snoop-core, each of which the tests must catch
-	@scripts/deps.sh build test
-	@tests/mutants/mutants.py
+deb: ## Debian packages in build/deb/: the tools, and Xen's netback for DKMS
+	@scripts/deps.sh build deb
+	@scripts/deb.sh
+
+deps: ## install the Debian packages that the targets need, all at once
+	@scripts/deps.sh build test run bench sim campaign xen deb fuzz lint
+
+clean: ## remove build/
+	@rm -rf build
+
+## Measure
 
 bench: ## ns per packet; also written to build/bench.json
 	@scripts/deps.sh build bench
@@ -58,16 +67,21 @@ xen-campaign: ## every cell on real Xen, three times; goes on where it was ended
 	@scripts/deps.sh build xen
 	@xen-netback-patch/testbed/xentest.py campaign --kernel $(or $(KERNEL),6.1)
 
-deb: ## Debian packages in build/deb/: the tools, and Xen's netback for DKMS
-	@scripts/deps.sh build deb
-	@scripts/deb.sh
+## Break
 
-build: ## install what building needs, build build/release/tools/vsnoop
-	@scripts/deps.sh build
-	@scripts/build.sh release
+fuzz: ## libFuzzer on every target for T=60 seconds each; findings in build/fuzz
+	@scripts/deps.sh build fuzz
+	@scripts/fuzz.sh $(or $(T),60)
 
-deps: ## install the Debian packages for all of the above
-	@scripts/deps.sh build test run bench sim campaign xen deb
+soak: ## promise oracle for MINUTES=10 from SEED=1 on, and as root 100,000 live connections
+	@scripts/deps.sh build test
+	@scripts/soak.sh $(or $(SEED),1) $(or $(MINUTES),10)
+
+mutants: ## deliberate one-line faults in snoop-core, each of which the tests must catch
+	@scripts/deps.sh build test
+	@tests/mutants/mutants.py
+
+## Before a commit
 
 format: ## reformat the C++ sources
 	@scripts/deps.sh lint
@@ -76,6 +90,3 @@ format: ## reformat the C++ sources
 lint: ## check format and shell scripts; TIDY=1 prints advice of clang-tidy first
 	@scripts/deps.sh build lint
 	@scripts/lint.sh $(if $(filter 1,$(TIDY)),--tidy)
-
-clean: ## remove build/
-	@rm -rf build

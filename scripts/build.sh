@@ -20,5 +20,12 @@ case $kind in
     ;;
 esac
 
+# CMake writes absolute paths into its cache; its own message about that names four of them.
+made_in=$(sed -n 's/^CMAKE_HOME_DIRECTORY:INTERNAL=//p' "build/$kind/CMakeCache.txt" 2>/dev/null) || true
+if [[ $made_in && ! $made_in -ef $source ]]; then
+  echo "build.sh: build/$kind was made when this folder was $made_in: run 'make clean', then build anew" >&2
+  exit 1
+fi
+
 cmake -S "$source" -B "build/$kind" -G Ninja "${options[@]}" >/dev/null
 cmake --build "build/$kind" --parallel "${JOBS:-$(nproc)}"
