@@ -119,6 +119,107 @@ void convert(const std::string& path, int link, const std::string& header) {
   pcap_close(dead);
 }
 
+// A conversation written by hand: the guest 192.0.2.2:80 or :40000, the peer 192.0.2.1.
+class Tape {
+ public:
+  struct Sent {
+    bool from_guest = false;
+    uint32_t seq = 0, ack = 0;
+    uint8_t flags = ack_flag;
+    uint16_t window = 500;
+    int shift = -1;  // window scale option; -1: none
+    uint32_t payload = 0;
+    double after_ms = 1;
+  };
+  // An IP packet of IPv4 and TCP, whose checksums are right.
+  static std::string packet(const Sent& sent) {
+    std::string tcp;
+    const uint16_t from = sent.from_guest ? 80 : 40000, to = sent.from_guest ? 40000 : 80;
+    put16(tcp, from), put16(tcp, to), put32(tcp, sent.seq), put32(tcp, sent.ack);
+    put16(tcp, static_cast<uint16_t>((sent.shift < 0 ? 5 : 6) << 12 | sent.flags));
+    put16(tcp, sent.window), put32(tcp, 0);
+    if (sent.shift >= 0) put32(tcp, 0x01030300u + static_cast<uint32_t>(sent.shift));
+    tcp += std::string(sent.payload, 'x');
+    std::string addresses("\xc0\0\2\1\xc0\0\2\2", 8);
+    if (sent.from_guest) std::swap_ranges(&addresses[0], &addresses[4], &addresses[4]);
+    std::string pseudo = addresses;
+    put16(pseudo, 6), put16(pseudo, static_cast<uint16_t>(tcp.size()));
+    patch16(tcp, 16, sum(pseudo + tcp));
+    std::string ip("\x45\0", 2);
+    put16(ip, static_cast<uint16_t>(20 + tcp.size()));
+    ip += std::string("\0\1\x40\0\x40\6\0\0", 8) + addresses;
+    patch16(ip, 10, sum(ip));
+    return ip + tcp;
+  }
+  static std::string ethernet(const std::string& ip) {
+    return std::string("\2\0\0\0\0\2\2\0\0\0\0\1\x08\0", 14) + ip;
+  }
+  Tape& operator<<(const Sent& sent) {
+    now_ms_ += sent.after_ms;
+    frames_.emplace_back(now_ms_, ethernet(packet(sent)));
+    return *this;
+  }
+  Tape& raw(const std::string& frame, double after_ms = 1) {
+    now_ms_ += after_ms;
+    frames_.emplace_back(now_ms_, frame);
+    return *this;
+  }
+  void write(const std::string& path, int link = DLT_EN10MB) const {
+    pcap_t* dead = pcap_open_dead_with_tstamp_precision(link, 262144, PCAP_TSTAMP_PRECISION_NANO);
+    pcap_dumper_t* dumper = pcap_dump_open(dead, path.c_str());
+    REQUIRE(dumper);
+    for (const auto& [ms, bytes] : frames_) {
+      pcap_pkthdr record{};
+      record.ts.tv_sec = static_cast<time_t>(ms / 1000);
+      record.ts.tv_usec = static_cast<suseconds_t>((ms - record.ts.tv_sec * 1e3) * 1e6);
+      record.caplen = record.len = static_cast<bpf_u_int32>(bytes.size());
+      pcap_dump(reinterpret_cast<u_char*>(dumper), &record,
+                reinterpret_cast<const u_char*>(bytes.data()));
+    }
+    pcap_dump_close(dumper);
+    pcap_close(dead);
+  }
+
+ private:
+  static void put16(std::string& to, uint16_t value) {
+    to += static_cast<char>(value >> 8);
+    to += static_cast<char>(value);
+  }
+  static void put32(std::string& to, uint32_t value) {
+    put16(to, static_cast<uint16_t>(value >> 16));
+    put16(to, static_cast<uint16_t>(value));
+  }
+  static void patch16(std::string& to, size_t at, uint16_t value) {
+    to[at] = static_cast<char>(value >> 8);
+    to[at + 1] = static_cast<char>(value);
+  }
+  static uint16_t sum(const std::string& bytes) {
+    uint32_t sum = 0;
+    for (size_t i = 0; i < bytes.size(); i++) {
+      sum += static_cast<uint32_t>(static_cast<uint8_t>(bytes[i])) << (i % 2 ? 0 : 8);
+    }
+    while (sum >> 16) sum = (sum & 0xffff) + (sum >> 16);
+    return static_cast<uint16_t>(~sum);
+  }
+  double now_ms_ = 1000;
+  std::vector<std::pair<double, std::string>> frames_;
+};
+using Sent = Tape::Sent;
+
+// The handshake, opened by the peer: its first byte is 1001, the guest's 5001.
+Tape opened() {
+  Tape tape;
+  tape << Sent{.seq = 1000, .flags = syn, .window = 64240, .shift = 7}
+       << Sent{.from_guest = true,
+               .seq = 5000,
+               .ack = 1001,
+               .flags = syn | ack_flag,
+               .window = 64240,
+               .shift = 7}
+       << Sent{.seq = 1001, .ack = 5001};
+  return tape;
+}
+
 // A connection for the oracle, just below the wrap of sequence numbers.
 class Talk {
  public:
@@ -364,6 +465,82 @@ TEST_CASE("oracle: no violation once the guest got what vsnoop would have kept f
   talk.acks(100, 2);
   talk.early(50, 3);
   CHECK(talk.oracle.diverged() == talk.violations.empty());
+}
+
+TEST_CASE("oracle: what vsnoop resets itself is broken, however the capture goes on", "[replay]") {
+  Talk talk;
+  talk.acks(0, 1);
+  talk.data(0, 100);
+  talk.early(100, 2, 475);
+  talk.oracle.emitted(Talk::guest(0, 0, rst), 3'000'000);
+  SECTION("the capture ends") {}
+  SECTION("the guest acknowledges, too late") { talk.acks(100, 4); }
+  talk.oracle.finish(false);
+  CHECK(talk.fate(Fate::broken).early_acks == 1);
+  CHECK(talk.cause(Cause::gave_up).bytes == 100);
+  CHECK(talk.fate(Fate::open).early_acks == 0);
+}
+
+TEST_CASE("replay: the window of the guest's own SYN counts, unscaled, the larger if repeated",
+          "[replay]") {
+  // An ordinary Windows client: 65535 in the SYN, 255 << 8 in its first ACK.
+  Tape tape;
+  const Sent first{.from_guest = true, .seq = 5000, .flags = syn, .window = 65535, .shift = 8};
+  const Sent answer{.seq = 1000, .ack = 5001, .flags = syn | ack_flag, .window = 65535, .shift = 8};
+  Sent again = first;
+  again.shift = -1;
+  SECTION("once") { tape << first << answer; }
+  SECTION("again without options, with less") {
+    again.window = 8192;
+    tape << first << again << answer;
+  }
+  SECTION("again without options, with more, late") {
+    Sent less = first;
+    less.window = 8192;
+    tape << less << answer << again;
+  }
+  SECTION("answered without options") {
+    Sent plain = answer;
+    plain.shift = -1;
+    tape << first << again << plain;
+  }
+  tape << Sent{.from_guest = true, .seq = 5001, .ack = 1001, .window = 255};
+  for (uint32_t i = 0; i < 4; i++) {
+    tape << Sent{.seq = 1001 + i * 50, .ack = 5001, .payload = 50}
+         << Sent{.from_guest = true,
+                 .seq = 5001,
+                 .ack = 1051 + i * 50,
+                 .window = 255,
+                 .after_ms = 20};
+  }
+  const TemporaryDirectory directory;
+  tape.write(directory / "client.pcap");
+  Options options;
+  options.paths = {directory / "client.pcap"};
+  const auto report = replay(options);
+  CHECK(report["totals"]["violation_count"] == 0);
+  CHECK(report["totals"]["promises"]["kept"]["bytes"] == 200);
+}
+
+TEST_CASE("replay: what the guest still says to a peer that has reset contradicts nothing",
+          "[replay]") {
+  Tape tape = opened();
+  uint32_t sent = 0;
+  for (; sent < 8000; sent += 1000) {
+    tape << Sent{.seq = 1001 + sent, .ack = 5001, .payload = 1000, .after_ms = 0.1};
+  }
+  tape << Sent{.seq = 1001 + sent, .ack = 5001, .flags = rst | ack_flag}
+       << Sent{.from_guest = true, .seq = 5001, .ack = 3001}
+       << Sent{.from_guest = true, .seq = 5001, .ack = 6001, .after_ms = 60};
+  const TemporaryDirectory directory;
+  tape.write(directory / "reset.pcap");
+  Options options;
+  options.paths = {directory / "reset.pcap"};
+  options.policy = VSNOOP_POLICY_RING;
+  if (GENERATE(false, true)) options.vcpu = parse_vcpu("5ms/0.1");
+  const auto report = replay(options);
+  CHECK(report["totals"]["violation_count"] == 0);
+  CHECK(report["totals"]["promises"]["open"]["early_acks"] > 0);
 }
 
 TEST_CASE("replay: the project's own captures", "[replay]") {

@@ -5,6 +5,7 @@
 // or the first of another connection on the same tuple, and changes nothing here (RFC 5961 4; the
 // window scale is fixed by the handshake, RFC 7323 2.2).
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <optional>
@@ -25,8 +26,15 @@ class Handshake {
       return false;
     }
     std::optional<Syn>& mine = syns_[from_guest];
-    if (over_ || (mine && mine->seq == segment.seq)) return false;
-    mine = Syn{segment.seq, segment.shift};
+    if (over_) return false;
+    if (mine && mine->seq == segment.seq) {
+      // Stacks repeat a SYN with another window, or without options, when nobody answers. The other
+      // end may have got either: the larger window holds, and whether windows are scaled the first
+      // and the other end's SYN say.
+      mine->window = std::max(mine->window, segment.window);
+      return false;
+    }
+    mine = Syn{segment.seq, segment.shift, segment.window};
     return true;
   }
   // Both SYNs were seen.
@@ -35,11 +43,14 @@ class Handshake {
   int shift() const {
     return complete() && syns_[0]->shift >= 0 && syns_[1]->shift >= 0 ? syns_[1]->shift : 0;
   }
+  // Bytes that the guest's SYN offers, never scaled (RFC 7323 2.2); 0: not seen.
+  int64_t guest_window() const { return syns_[1] ? syns_[1]->window : 0; }
 
  private:
   struct Syn {
     uint32_t seq;
     int8_t shift;  // -1: no window scale option
+    uint16_t window;
   };
   std::array<std::optional<Syn>, 2> syns_;  // the peer's, the guest's
   bool over_ = false;                       // the third segment was seen, or data

@@ -68,6 +68,8 @@ void Oracle::from_peer(const Segment& segment) {
     origin_ = segment.seq + (segment.has(syn) ? 1 : 0);
     started_ = true;
   }
+  // Of its own SYN the guest's window counts from our first byte, which only the peer's SYN tells.
+  if (begins) right_edge_ = handshake_.guest_window();
   const int64_t start = position(segment.seq) + (segment.has(syn) ? 1 : 0);
   const int64_t end = start + segment.payload;
   if (segment.has(rst) && start >= guest_ack_ && start <= right_edge_) peer_reset_ = true;
@@ -114,6 +116,8 @@ void Oracle::from_guest(const Segment& segment, int64_t now_ns) {
   if (segment.checksum == Checksum::bad) return;
   guest_spoke_ns_ = now_ns;
   handshake_.learn(segment, true);
+  if (segment.has(syn) && handshake_.complete())
+    right_edge_ = std::max(right_edge_, handshake_.guest_window());
   if (segment.has(fin)) guest_fin_ = true;
   if (segment.has(ack_flag)) {
     if (!started_) {
@@ -173,7 +177,8 @@ void Oracle::passed(const Segment& original, const Segment& shown, bool tracked,
   const int64_t ack = position(shown.ack), to = edge(shown), own = edge(original);
   // A repeated SYN-ACK says nothing of what came after it. An ACK of the guest's own from before it
   // confirmed everything is only late, as it would be without us.
-  if (!shown.has(syn) && ack < promised_ && guest_ack_ < promised_) {
+  // And a peer that has reset the connection has nothing that an ACK could contradict.
+  if (!shown.has(syn) && !peer_reset_ && ack < promised_ && guest_ack_ < promised_) {
     complain(fmt::format("I4: the guest's segment shows ACK {}, the peer had {}", ack, promised_));
   }
   if (to < own && to <= shown_edge_ - (1 << handshake_.shift())) {
@@ -203,6 +208,10 @@ void Oracle::emitted(const Segment& segment, int64_t now_ns) {
   }
   if (segment.has(rst)) {
     stopped_ = true;
+    // A guest that got what it would not have got cannot tell whether giving up was right.
+    if (diverged_) return;
+    for (Promise& promise : open_) settle(promise, Fate::broken, Cause::gave_up);
+    open_.clear();
     return;
   }
   const int64_t ack = position(segment.ack), to = edge(segment);

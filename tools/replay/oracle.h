@@ -23,10 +23,13 @@ namespace vsnoop::replay {
 enum class Fate { kept, broken, open };
 constexpr std::array<const char*, 3> fate_names{"kept", "broken", "open"};
 
-enum class Cause { guest_reset, reused, refused, peer_reset, capture_ends };
-constexpr std::array<const char*, 5> cause_names{"guest reset the connection", "tuple used anew",
+enum class Cause { guest_reset, reused, refused, gave_up, peer_reset, capture_ends };
+constexpr std::array<const char*, 6> cause_names{"guest reset the connection",
+                                                 "tuple used anew",
                                                  "guest refused the bytes again and again",
-                                                 "peer reset the connection", "capture ends"};
+                                                 "vsnoop gave up and reset the connection",
+                                                 "peer reset the connection",
+                                                 "capture ends"};
 
 struct PromiseCount {
   uint64_t early_acks = 0, bytes = 0;
@@ -35,7 +38,7 @@ struct PromiseCount {
 
 struct OracleResult {
   std::array<PromiseCount, 3> fates;   // by Fate
-  std::array<PromiseCount, 5> causes;  // by Cause; what was not kept
+  std::array<PromiseCount, 6> causes;  // by Cause; what was not kept
   std::vector<int64_t> saved_ns;       // guest's own ACK - early ACK, one per early ACK kept
   void operator+=(const OracleResult& other);
 };

@@ -75,7 +75,7 @@ void write_promises(const Totals& totals, Line to) {
                  size_text(totals.from_peer.bytes));
   for (size_t i = 0; i < fates.size(); i++) {
     std::string why;
-    constexpr std::array<std::pair<size_t, size_t>, 3> causes{{{0, 0}, {0, 3}, {3, 5}}};
+    constexpr std::array<std::pair<size_t, size_t>, 3> causes{{{0, 0}, {0, 4}, {4, 6}}};
     for (size_t c = causes[i].first; c < causes[i].second; c++) {
       const uint64_t n = totals.oracle.causes[c].early_acks;
       if (n) why += fmt::format("{}{} {}", why.empty() ? "   " : ", ", n, cause_names[c]);
