@@ -55,8 +55,7 @@ class Engine {
     return id < config_.guests && guests_[id].open &&
            (guests_[id].feed_new != no_custody || guests_[id].feed_old != no_custody);
   }
-  /// Of the last frame: bytes up to its payload (0: it did not parse), and its checksum's state.
-  u16 seen_headers() const { return seen_headers_; }
+  /// What is known of the last frame's checksum.
   u8 seen_checksum() const { return seen_checksum_; }
   const vsnoop_guest_stats* stats(u16 id) const;
   u32 flows() const { return table_.size(); }
@@ -219,7 +218,6 @@ class Engine {
   Guest* guests_;
   Custody* custodies_;
   LinkTemplate* links_;
-  u16 seen_headers_;
   u8 seen_checksum_;
   u64 used_, held_;  // over all guests
   u64 clock_;        // highest `now` seen

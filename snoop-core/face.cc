@@ -18,18 +18,34 @@ const Engine& engine_of(const struct vsnoop_engine* v) {
   return *reinterpret_cast<const Engine*>(v);
 }
 
-// Names a frame in the log without giving its address away.
+// Names a frame in the log. Who lacks the seed learns nothing of its address, nor of the seed.
 u64 token(const Engine& engine, const vsnoop_held* held) {
   const vsnoop_config& config = engine.config();
-  return (reinterpret_cast<u64>(held) ^ config.seed[0]) * (config.seed[1] | 1);
+  vsnoop::SipHash<2, 4> sip({config.seed[0], config.seed[1]});
+  sip.add(reinterpret_cast<u64>(held));
+  sip.add(u64{8} << 56);
+  return sip.end();
+}
+
+// How much of a frame is written: its headers, or of one that is no segment as many bytes as show
+// that. What else is in it is nobody's business.
+u32 bytes_to_log(const vsnoop_frame& frame, vsnoop::Direction direction) {
+  vsnoop::Segment segment;
+  vsnoop_frame part = frame;
+  const vsnoop::Reason reason = vsnoop::parse(part, direction, 0, segment);
+  if (reason == VSNOOP_REASON_none) return segment.data_offset;
+  const u32 most =
+      frame.captured < vsnoop::log_headers_max ? frame.captured : vsnoop::log_headers_max;
+  for (part.captured = 0; part.captured < most; ++part.captured)
+    if (vsnoop::parse(part, direction, 0, segment) == reason) break;
+  return part.captured;
 }
 
 __attribute__((noinline)) void log_frame(Engine& engine, vsnoop::LogType type, uint16_t id,
                                          const vsnoop_frame& frame, const vsnoop_verdict& verdict,
                                          u64 now) {
-  const u32 headers = engine.seen_headers()                      ? engine.seen_headers()
-                      : frame.captured < vsnoop::log_headers_max ? frame.captured
-                                                                 : vsnoop::log_headers_max;
+  const vsnoop::Direction direction =
+      type == vsnoop::log_peer ? vsnoop::Direction::from_peer : vsnoop::Direction::from_guest;
   LogRecord(type)
       .put(now)
       .put(id)
@@ -37,7 +53,7 @@ __attribute__((noinline)) void log_frame(Engine& engine, vsnoop::LogType type, u
       .put(frame.wire)
       .put(frame.memory)
       .put(vsnoop::digest_verdict(verdict))
-      .put(frame.data, headers)
+      .put(frame.data, bytes_to_log(frame, direction))
       .write(engine.config());
 }
 
@@ -80,7 +96,6 @@ struct vsnoop_engine* vsnoop_create(void* memory, size_t bytes,
         .put(config->guests)
         .put(config->idle_s)
         .put(config->budget)
-        .put(config->seed, sizeof config->seed)
         .write(*config);
   return reinterpret_cast<struct vsnoop_engine*>(engine);
 }
@@ -90,7 +105,7 @@ int vsnoop_guest_open(struct vsnoop_engine* v, uint16_t id,
   Engine& engine = engine_of(v);
   if (!engine.guest_open(id, *config, now)) return -1;
   if (engine.config().log)
-    LogRecord(vsnoop::log_open).put(now).put(id).put(config, sizeof *config).write(engine.config());
+    LogRecord(vsnoop::log_open).put(now).put(id).put(*config).write(engine.config());
   return 0;
 }
 

@@ -37,12 +37,10 @@ Verdict Engine::untracked(u16 id, Guest* guest, Reason reason) {
 // Reads the segment and finds its flow. Returns why it may not be believed, or `none`.
 Reason Engine::look(Scene& scene, Direction direction) {
   Segment& s = scene.segment;
-  seen_headers_ = 0;
   seen_checksum_ = scene.frame.checksum;
   const Reason reason = parse(scene.frame, direction, scene.id, s);
   if (reason != VSNOOP_REASON_none) return reason;
   const bool good = checksum_good(scene.frame, s);
-  seen_headers_ = s.data_offset;
   seen_checksum_ = s.checksum;
   scene.ref = table_.find(s.key);
   if (!scene.ref.is_null()) scene.flow = table_.get(scene.ref);

@@ -5,8 +5,8 @@
 // (`vsnoop replay --log`). One record a call, written once the call is done.
 //
 // Record: u8 type, u8 zero, u16 length of what follows; little-endian throughout, no padding.
-//   config      u32 magic, u32 version, u32 flows, custodies, guests, idle_s, u64 budget, seed[2]
-//   open        u64 now, u16 id, struct vsnoop_guest_config as it stands (version-checked by size)
+//   config      u32 magic, u32 version, u32 flows, custodies, guests, idle_s, u64 budget
+//   open        u64 now, u16 id, struct vsnoop_guest_config, member by member
 //   peer, guest u64 now, u16 id, u8 checksum, u32 wire, memory, u32 digest, headers to the end
 //   taken       u64 now, u64 held, verdict, u8 result
 //   declined    u64 now, verdict, u8 result
@@ -20,7 +20,11 @@
 //   quiesce     u16 id, u8 on
 //   stop        u64 now, u16 id, u32 frames released
 // where verdict is u8 action, retain, flags, u32 seq, length, memory, slot, u16 generation, guest,
-// and held is a token: the frame's address under the engine's secret seed.
+// and held is a token: two frames in custody have different ones, and it means nothing else.
+//
+// A log leaves the machine it was made on: it must not tell the seed, addresses of memory, or bytes
+// that nobody wrote. The seed is not needed: it chooses buckets of the flow table, and no answer
+// depends on those. What the log does tell is in the headers: who spoke to whom, and when.
 #pragma once
 
 #include "flowtable/host.h"
@@ -29,7 +33,7 @@
 VSNOOP_BEGIN
 
 constexpr u32 log_magic = 0x474c5356;  // "VSLG"
-constexpr u32 log_version = 1;
+constexpr u32 log_version = 2;
 constexpr u32 log_headers_max = 512;  // bytes of a frame in a record
 constexpr u32 log_record_max = 4 + 23 + log_headers_max;
 
@@ -97,6 +101,23 @@ inline u32 digest_feed(const vsnoop_feed& feed) {
                                  static_cast<u32>(feed.retain) << 16);
 }
 
+/// Calls `visit` for each member of a guest's configuration, in the order of the log.
+template <class Config, class Visit>
+void each_member(Config& config, Visit visit) {
+  static_assert(sizeof(vsnoop_guest_config) == 36, "name every member, and count up log_version");
+  visit(config.policy);
+  visit(config.engage);
+  visit(config.early_sack);
+  visit(config.budget);
+  visit(config.flow_budget);
+  visit(config.engage_us);
+  visit(config.timer_floor_us);
+  visit(config.timer_ceiling_us);
+  visit(config.liveness_us);
+  visit(config.giveup_us);
+  visit(config.promise_age_us);
+}
+
 /// Puts a record together and hands it to the host's sink.
 class LogRecord {
  public:
@@ -111,6 +132,10 @@ class LogRecord {
   LogRecord& put(const void* from, u32 length) {
     __builtin_memcpy(bytes_ + size_, from, length);
     size_ += length;
+    return *this;
+  }
+  LogRecord& put(const vsnoop_guest_config& config) {
+    each_member(config, [this](auto member) { put(member); });
     return *this;
   }
   LogRecord& put(const vsnoop_verdict& v) {

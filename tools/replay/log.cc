@@ -11,9 +11,11 @@
 #include <cstdio>
 #include <cstring>
 #include <deque>
+#include <filesystem>
 #include <fstream>
 #include <memory>
 #include <stdexcept>
+#include <type_traits>
 #include <unordered_map>
 #include <vector>
 
@@ -75,8 +77,14 @@ class Body {
   const u8 *at_, *end_;
 };
 
+// What an engine may take, whatever the log claims: so much for every log (twice what `vsnoop live`
+// takes with its defaults), and for each byte of the file more than a flow takes that it tells of.
+constexpr u64 kEngineBytes = 32 << 20;
+constexpr u64 kEngineBytesPerByte = 16;
+
 class LogReplay {
  public:
+  explicit LogReplay(u64 file_bytes) : most_(kEngineBytes + kEngineBytesPerByte * file_bytes) {}
   // Makes the call of one record again. Throws LogFault.
   void record(u8 type, Body body);
 
@@ -129,6 +137,7 @@ class LogReplay {
     return engine_;
   }
 
+  const u64 most_;  // bytes
   std::vector<u8> memory_;
   vsnoop_engine* engine_ = nullptr;
   std::unordered_map<u64, std::unique_ptr<vsnoop_held>> held_;
@@ -142,23 +151,28 @@ void LogReplay::create(Body& body) {
   if (body.get<u32>() != log_magic) throw LogFault("is no decision log of vsnoop");
   const u32 version = body.get<u32>();
   if (version != log_version)
-    throw LogFault(
-        fmt::format("has version {}, this program reads version {}", version, log_version));
+    throw LogFault(fmt::format(
+        "has version {}, this program reads version {}: replay it with the vsnoop that wrote it",
+        version, log_version));
   vsnoop_config config = {};
   config.flows = body.get<u32>();
   config.custodies = body.get<u32>();
   config.guests = body.get<u32>();
   config.idle_s = body.get<u32>();
   config.budget = body.get<u64>();
-  body.take(config.seed, sizeof config.seed);
   const size_t needed = vsnoop_memory_needed(&config);
   if (!needed) throw LogFault("holds a configuration out of range");
+  if (needed > most_)
+    throw LogFault(fmt::format(
+        "claims an engine of {} MiB, which a log of this length cannot have filled (cut short?)",
+        needed >> 20));
   // Offload may have been switched off and on again during the recording: a new engine.
   held_.clear();
   tokens_.clear();
   given_.clear();
   feed_ = {};
-  memory_.assign(needed + 64, 0);
+  memory_ = {};  // before there is another
+  memory_.resize(needed + 64);
   engine_ = vsnoop_create(memory_.data(), memory_.size(), &config);
   if (!engine_) throw LogFault("holds a configuration that no engine can be built from");
 }
@@ -195,9 +209,10 @@ void LogReplay::record(u8 type, Body body) {
   switch (type) {
     case log_open: {
       const u16 id = body.get<u16>();
-      if (body.rest() != sizeof(vsnoop_guest_config))
-        throw LogFault("was written by another version");
-      const auto config = body.get<vsnoop_guest_config>();
+      vsnoop_guest_config config = {};
+      each_member(config,
+                  [&](auto& member) { member = body.get<std::decay_t<decltype(member)>>(); });
+      if (body.rest()) throw LogFault("is longer than its type needs");
       if (vsnoop_guest_open(engine(), id, &config, now) != 0)
         throw LogFault("opens a guest out of range");
       break;
@@ -312,7 +327,10 @@ int replay_log(const std::string& path) {
     fmt::print(stderr, "vsnoop: {}: {}\n", path, std::strerror(errno));
     return status_unreadable;
   }
-  LogReplay replay;
+  // Nothing is known of a pipe's length.
+  std::error_code unknown;
+  const auto size = std::filesystem::file_size(path, unknown);
+  LogReplay replay(unknown ? 0 : size);
   std::vector<u8> bytes;
   u64 records = 0, offset = 0;
   int status = status_fine;
@@ -350,6 +368,10 @@ int replay_log(const std::string& path) {
   fmt::print("{}: {} records, {} verdicts and {} frames of vsnoop's own reproduced{}\n", path,
              records, replay.verdicts, replay.emissions,
              status == status_fine ? ", all identical" : " before the log or the engine failed");
+  if (records)
+    fmt::print(
+        "It tells who spoke to whom, when, and how much (headers, no payload): share it only with "
+        "whom you would show a packet capture.\n");
   return status;
 }
 
