@@ -18,6 +18,7 @@
 #include "tools/options.h"
 #include "tools/units.h"
 #include "tools/xen/report.h"
+#include "tools/xen/text.h"
 
 namespace vsnoop::xen {
 namespace {
@@ -61,22 +62,18 @@ class Commands {
       throw std::runtime_error(
           fmt::format("{}: the setting is written, but not in force after {}; promises of before "
                       "may still drain",
-                      options_.guest, limit()));
-    return result.outcome == Outcome::done ? 0 : kFailed;
+                      shown(options_.guest), limit()));
+    return result.outcome == Outcome::refused ? kFailed : all_here(result);
   }
 
   int quiesce() {
     require_module(host_, false);
-    const std::vector<Vif> before = vifs();
     const bool reset = options_.on_timeout == "reset";
-    const Result result = xen::quiesce(host_, before, timeout(), reset);
+    const Result result = xen::quiesce(host_, vifs(), timeout(), reset);
     print(result_text(result), result_json(result));
-    if (result.vifs.size() < before.size())
-      throw std::runtime_error(
-          fmt::format("{}: a network interface of it went away meanwhile", options_.guest));
     if (result.outcome == Outcome::reset)
       warn(fmt::format("connections that did not drain in {} were reset", limit()));
-    if (result.outcome != Outcome::aborted) return 0;
+    if (result.outcome != Outcome::aborted) return all_here(result);
     warn(fmt::format("promises are outstanding after {}{}; it promises again as before", limit(),
                      reset ? ", and the module did not reset their connections" : ""));
     return kNotDrained;
@@ -86,9 +83,10 @@ class Commands {
     require_module(host_, false);
     const Result result = xen::resume(host_, vifs(), timeout());
     print(result_text(result), result_json(result));
-    if (result.outcome != Outcome::done)
-      throw std::runtime_error(fmt::format("{}: still quiesced after {}", options_.guest, limit()));
-    return 0;
+    if (result.outcome == Outcome::timed_out)
+      throw std::runtime_error(
+          fmt::format("{}: still quiesced after {}", shown(options_.guest), limit()));
+    return all_here(result);
   }
 
   int stats() {
@@ -128,7 +126,7 @@ class Commands {
       }
       // JSON here is a line per interval.
       if (options_.json)
-        write(top_json(seconds(at - start), rows).dump() + '\n');
+        write(json_text(top_json(seconds(at - start), rows), -1) + '\n');
       else
         write((clear ? "\033[H\033[J" : "") + top_text(rows));
       before = std::move(now);
@@ -143,6 +141,13 @@ class Commands {
     Counters counters;
   };
 
+  // Nobody shall take for done what could not be done.
+  int all_here(const Result& result) const {
+    if (result.gone.empty()) return 0;
+    throw std::runtime_error(
+        fmt::format("{}: a network interface of it went away meanwhile", shown(options_.guest)));
+  }
+
   static double seconds(uint64_t ns) { return static_cast<double>(ns) * 1e-9; }
   std::vector<Vif> vifs() { return select_vifs(host_, options_.guest); }
   std::string limit() const { return fmt::format("{:g} s", seconds(timeout())); }
@@ -153,10 +158,10 @@ class Commands {
       throw std::runtime_error("standard output cannot be written");
   }
   void print(const std::string& text, const Json& json) {
-    write(options_.json ? json.dump(2) + '\n' : text);
+    write(options_.json ? json_text(json, 2) + '\n' : text);
   }
   void warn(const std::string& text) {
-    around_.err << "vsnoop xen: " << options_.guest << ": " << text << std::endl;
+    around_.err << "vsnoop xen: " << shown(options_.guest) << ": " << text << std::endl;
   }
 
   template <typename Tell>
@@ -189,7 +194,10 @@ class Commands {
     std::vector<Vif> vifs;
     if (options_.guests.empty()) vifs = all_vifs(host_);
     for (const std::string& name : options_.guests)
-      for (Vif& vif : select_vifs(host_, name)) vifs.push_back(std::move(vif));
+      for (Vif& vif : select_vifs(host_, name))
+        if (std::none_of(vifs.begin(), vifs.end(),
+                         [&](const Vif& other) { return other.backend == vif.backend; }))
+          vifs.push_back(std::move(vif));
     std::vector<Reading> readings;
     for (Vif& vif : vifs)
       if (auto counters = host_.counters(vif.interface))

@@ -16,13 +16,14 @@ constexpr uint64_t kSilence = 500 * kMillisecond;
 constexpr uint64_t kLook = 100 * kMillisecond;
 constexpr uint64_t kResetTime = 5'000 * kMillisecond;
 
-// Of BACKEND/vsnoop/quiesce.
+// The module's key, and what it says.
+const char* const kQuiesce = "vsnoop/quiesce";
 const char* const kDrain = "1";
 const char* const kReset = "2";
 
 enum class Progress { pending, done, refused };
 
-// Waits until no vif is pending any more.
+// Vifs that are told something, and waited for until none is pending any more.
 class Wait {
  public:
   Wait(XenHost& host, std::vector<Vif> vifs)
@@ -30,13 +31,17 @@ class Wait {
     for (const Vif& vif : vifs_) host_.watch(vif.backend + "/vsnoop-state");
   }
 
-  const std::vector<Vif>& vifs() const { return vifs_; }
   uint64_t elapsed() const { return host_.now_ns() - start_; }
+
+  // Writes or removes a key of each.
+  void tell(const std::string& key, const std::optional<std::string>& value) {
+    keep_if([&](Vif& vif) { return put(host_, vif, key, value); });
+  }
 
   Outcome run(uint64_t timeout_ns, const std::function<Progress(const Vif&)>& progress) {
     const uint64_t until = host_.now_ns() + timeout_ns;
     for (;;) {
-      std::erase_if(vifs_, [&](Vif& vif) { return !refresh(host_, vif); });
+      keep_if([&](Vif& vif) { return refresh(host_, vif); });
       bool pending = false, refused = false;
       for (const Vif& vif : vifs_) {
         const Progress its = progress(vif);
@@ -51,13 +56,23 @@ class Wait {
   }
 
   Result result(Outcome outcome) const {
-    return {outcome, static_cast<double>(elapsed()) * 1e-9, vifs_};
+    const bool fine = outcome == Outcome::done || outcome == Outcome::reset;
+    return {fine && !gone_.empty() ? Outcome::gone : outcome, static_cast<double>(elapsed()) * 1e-9,
+            vifs_, gone_};
   }
 
  private:
+  void keep_if(const std::function<bool(Vif&)>& is_here) {
+    std::erase_if(vifs_, [&](Vif& vif) {
+      if (is_here(vif)) return false;
+      gone_.push_back(vif);
+      return true;
+    });
+  }
+
   XenHost& host_;
   uint64_t start_;
-  std::vector<Vif> vifs_;
+  std::vector<Vif> vifs_, gone_;
 };
 
 bool drained(XenHost& host, const Vif& vif) {
@@ -89,9 +104,11 @@ const char* outcome_name(Outcome outcome) {
     case Outcome::aborted:
       return "aborted";
     case Outcome::reset:
+      return "reset";
+    case Outcome::gone:
       break;
   }
-  return "reset";
+  return "gone";
 }
 
 Result apply_setting(XenHost& host, std::vector<Vif> vifs, const Setting& setting,
@@ -99,8 +116,7 @@ Result apply_setting(XenHost& host, std::vector<Vif> vifs, const Setting& settin
   const std::vector<Vif> before = vifs;
   const State target = state_of(setting.policy);
   Wait wait(host, std::move(vifs));
-  for (const Vif& vif : before) host.write(vif.backend + "/vsnoop", setting.text());
-
+  wait.tell("vsnoop", setting.text());
   return wait.result(wait.run(timeout_ns, [&](const Vif& vif) {
     const auto old = std::find_if(before.begin(), before.end(),
                                   [&](const Vif& other) { return other.backend == vif.backend; });
@@ -115,25 +131,27 @@ Result apply_setting(XenHost& host, std::vector<Vif> vifs, const Setting& settin
 
 Result quiesce(XenHost& host, std::vector<Vif> vifs, uint64_t timeout_ns, bool reset) {
   Wait wait(host, std::move(vifs));
-  const auto ask = [&](const char* what) {
-    for (const Vif& vif : wait.vifs()) host.write(vif.backend + "/vsnoop/quiesce", what);
-  };
   const auto progress = [&](const Vif& vif) {
     return drained(host, vif) ? Progress::done : Progress::pending;
   };
-  ask(kDrain);
-  if (wait.run(timeout_ns, progress) == Outcome::done) return wait.result(Outcome::done);
-  if (reset) {
-    ask(kReset);
-    if (wait.run(kResetTime, progress) == Outcome::done) return wait.result(Outcome::reset);
+  try {
+    wait.tell(kQuiesce, kDrain);
+    if (wait.run(timeout_ns, progress) == Outcome::done) return wait.result(Outcome::done);
+    if (reset) {
+      wait.tell(kQuiesce, kReset);
+      if (wait.run(kResetTime, progress) == Outcome::done) return wait.result(Outcome::reset);
+    }
+  } catch (...) {
+    wait.tell(kQuiesce, std::nullopt);
+    throw;
   }
-  for (const Vif& vif : wait.vifs()) host.remove(vif.backend + "/vsnoop/quiesce");
+  wait.tell(kQuiesce, std::nullopt);
   return wait.result(Outcome::aborted);
 }
 
 Result resume(XenHost& host, std::vector<Vif> vifs, uint64_t timeout_ns) {
   Wait wait(host, std::move(vifs));
-  for (const Vif& vif : wait.vifs()) host.remove(vif.backend + "/vsnoop/quiesce");
+  wait.tell(kQuiesce, std::nullopt);
   return wait.result(wait.run(timeout_ns, [](const Vif& vif) {
     const State state = state_of(vif.state);
     return state == State::quiescing || state == State::quiesced ? Progress::pending

@@ -26,6 +26,7 @@ struct Vcpu {
 /// A domain at one moment. Only online VCPUs are listed.
 struct Domain {
   uint32_t id = 0;
+  std::string handle;  ///< its UUID: another domain may have the number by now
   uint32_t pool = 0;
   bool stopped = false;  ///< paused, shut down or dying
   std::vector<Vcpu> vcpus;
@@ -44,6 +45,9 @@ struct Share {
   uint32_t cap = 0;  ///< per cent of one CPU; 0: none
 };
 
+/// A node of xenstore and its value; nothing: there is no such node.
+using Node = std::pair<std::string, std::optional<std::string>>;
+
 /// Counters of a network interface, by name, in the kernel's order.
 using Counters = std::vector<std::pair<std::string, uint64_t>>;
 
@@ -53,12 +57,13 @@ class XenHost {
  public:
   virtual ~XenHost() = default;
 
-  /// xenstore. Paths are absolute. Nothing and an empty list: there is no such node.
+  /// xenstore. Paths are absolute. Nothing and an empty list: there is no such node, or only other
+  /// domains may read it.
   virtual std::optional<std::string> read(const std::string& path) = 0;
   virtual std::vector<std::string> list(const std::string& path) = 0;
-  virtual void write(const std::string& path, const std::string& value) = 0;
-  /// Removes a node; it need not exist.
-  virtual void remove(const std::string& path) = 0;
+  /// Gives `node` its value, or removes it, if at that very moment all of `holds` are as they say.
+  /// False: they are not, and nothing has changed.
+  virtual bool change(const std::vector<Node>& holds, const Node& node) = 0;
   /// From now on, a change of the node or of one below it ends wait().
   virtual void watch(const std::string& path) = 0;
   /// Returns true when something watched has changed, false at `until` (of now_ns()).

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 //
-// XenHost on libxenstore, libxenctrl (4.17), the kernel's ethtool ioctl and its file systems.
+// XenHost on libxenstore, libxenctrl (4.17 and later), the kernel's ethtool ioctl and its file
+// systems.
 #include <fmt/format.h>
 #include <linux/ethtool.h>
 #include <linux/sockios.h>
@@ -77,31 +78,33 @@ class LibXenHost : public XenHost {
     if (!store_) fail("xenstore cannot be reached; is xenstored running?");
   }
 
-  std::optional<std::string> read(const std::string& path) override {
-    unsigned length = 0;
-    const Malloced<void> value(xs_read(store_.get(), XBT_NULL, path.c_str(), &length));
-    if (value) return std::string(static_cast<const char*>(value.get()), length);
-    if (errno != ENOENT) fail(fmt::format("xenstore: read {}", path));
-    return std::nullopt;
-  }
+  std::optional<std::string> read(const std::string& path) override { return read(XBT_NULL, path); }
 
   std::vector<std::string> list(const std::string& path) override {
     unsigned count = 0;
     const Malloced<char*> names(xs_directory(store_.get(), XBT_NULL, path.c_str(), &count));
-    if (!names && errno != ENOENT) fail(fmt::format("xenstore: list {}", path));
+    if (!names && !absent(errno)) fail(fmt::format("xenstore: list {}", path));
     return names ? std::vector<std::string>(names.get(), names.get() + count)
                  : std::vector<std::string>();
   }
 
-  void write(const std::string& path, const std::string& value) override {
-    if (!xs_write(store_.get(), XBT_NULL, path.c_str(), value.data(),
-                  static_cast<unsigned>(value.size())))
-      fail(fmt::format("xenstore: write {}", path));
-  }
-
-  void remove(const std::string& path) override {
-    if (!xs_rm(store_.get(), XBT_NULL, path.c_str()) && errno != ENOENT)
-      fail(fmt::format("xenstore: remove {}", path));
+  bool change(const std::vector<Node>& holds, const Node& node) override {
+    // Somebody else's change of one of these nodes in between makes xenstored ask for another try.
+    for (int tries = 0; tries < 100; ++tries) {
+      const xs_transaction_t transaction = xs_transaction_start(store_.get());
+      if (transaction == XBT_NULL) fail("xenstore: transaction");
+      bool held = true;
+      try {
+        for (const auto& [path, value] : holds) held = held && read(transaction, path) == value;
+        if (held) put(transaction, node);
+      } catch (...) {
+        xs_transaction_end(store_.get(), transaction, true);
+        throw;
+      }
+      if (xs_transaction_end(store_.get(), transaction, !held)) return held;
+      if (errno != EAGAIN) fail(fmt::format("xenstore: write {}", node.first));
+    }
+    fail(fmt::format("xenstore: write {}", node.first), EBUSY);
   }
 
   void watch(const std::string& path) override {
@@ -131,15 +134,16 @@ class LibXenHost : public XenHost {
 
   std::vector<Domain> domains(bool with_affinity) override {
     xc_interface* xc = control();
-    std::vector<xc_dominfo_t> infos(64);
+    std::vector<xc_domaininfo_t> infos(64);
     std::vector<Domain> domains;
     for (uint32_t first = 0;;) {
       const int count =
-          xc_domain_getinfo(xc, first, static_cast<unsigned>(infos.size()), infos.data());
-      if (count < 0 && errno != ESRCH) fail("libxenctrl: list of domains");
-      for (int i = 0; i < count; ++i) domains.push_back(domain(infos[i], with_affinity));
+          xc_domain_getinfolist(xc, first, static_cast<unsigned>(infos.size()), infos.data());
+      if (count < 0) fail("libxenctrl: list of domains");
+      for (int i = 0; i < count; ++i)
+        domains.push_back(domain(infos[static_cast<size_t>(i)], with_affinity));
       if (count < static_cast<int>(infos.size())) return domains;
-      first = infos.back().domid + 1;
+      first = infos.back().domain + 1u;
     }
   }
 
@@ -222,19 +226,41 @@ class LibXenHost : public XenHost {
     return control_.get();
   }
 
-  Domain domain(const xc_dominfo_t& info, bool with_affinity) {
-    Domain domain{info.domid, info.cpupool, info.paused || info.shutdown || info.dying, {}};
+  // Nothing to read, as far as this domain is concerned.
+  static bool absent(int error) { return error == ENOENT || error == EACCES; }
+
+  std::optional<std::string> read(xs_transaction_t transaction, const std::string& path) {
+    unsigned length = 0;
+    const Malloced<void> value(xs_read(store_.get(), transaction, path.c_str(), &length));
+    if (value) return std::string(static_cast<const char*>(value.get()), length);
+    if (!absent(errno)) fail(fmt::format("xenstore: read {}", path));
+    return std::nullopt;
+  }
+
+  void put(xs_transaction_t transaction, const Node& node) {
+    const auto& [path, value] = node;
+    const bool done = value ? xs_write(store_.get(), transaction, path.c_str(), value->data(),
+                                       static_cast<unsigned>(value->size()))
+                            : xs_rm(store_.get(), transaction, path.c_str()) || errno == ENOENT;
+    if (!done) fail(fmt::format("xenstore: {} {}", value ? "write" : "remove", path));
+  }
+
+  Domain domain(const xc_domaininfo_t& info, bool with_affinity) {
+    constexpr uint32_t stopped = XEN_DOMINF_paused | XEN_DOMINF_shutdown | XEN_DOMINF_dying;
+    std::string handle;
+    for (const uint8_t byte : info.handle) handle += fmt::format("{:02x}", byte);
+    Domain domain{info.domain, std::move(handle), info.cpupool, (info.flags & stopped) != 0, {}};
     for (uint32_t id = 0; id <= info.max_vcpu_id; ++id) {
       xc_vcpuinfo_t vcpu{};
       // It may have gone since the list was made.
-      if (xc_vcpu_getinfo(control(), info.domid, id, &vcpu) != 0 || !vcpu.online) continue;
+      if (xc_vcpu_getinfo(control(), info.domain, id, &vcpu) != 0 || !vcpu.online) continue;
       domain.vcpus.push_back(
           {id, vcpu.blocked != 0, vcpu.running != 0, vcpu.cpu_time, vcpu.cpu, {}});
       if (!with_affinity) continue;
       const Malloced<uint8_t> hard(xc_cpumap_alloc(control()));
       const Malloced<uint8_t> soft(xc_cpumap_alloc(control()));
       if (hard && soft &&
-          xc_vcpu_getaffinity(control(), info.domid, static_cast<int>(id), hard.get(), soft.get(),
+          xc_vcpu_getaffinity(control(), info.domain, static_cast<int>(id), hard.get(), soft.get(),
                               XEN_VCPUAFFINITY_HARD) == 0)
         domain.vcpus.back().affinity = cpus_of(hard.get(), cpus_);
     }

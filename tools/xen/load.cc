@@ -28,6 +28,8 @@ struct Seen {
 
 double percent(double share) { return share * 100; }
 
+bool same_domain(const Domain& a, const Domain& b) { return a.id == b.id && a.handle == b.handle; }
+
 }  // namespace
 
 double DomainLoad::run() const {
@@ -81,7 +83,8 @@ Load measure_load(XenHost& host, uint64_t interval_ns) {
     for (const Domain& domain : now) {
       for (const Vcpu& vcpu : domain.vcpus) {
         const auto found = seen.find({domain.id, vcpu.id});
-        if (found == seen.end()) continue;
+        // Less time used than before: another domain's, or another VCPU that was plugged in.
+        if (found == seen.end() || vcpu.cpu_ns < found->second.first_ns) continue;
         ++found->second.times;
         found->second.last_ns = vcpu.cpu_ns;
         found->second.waiting += !domain.stopped && !vcpu.blocked && !vcpu.running;
@@ -97,10 +100,11 @@ Load measure_load(XenHost& host, uint64_t interval_ns) {
   load.seconds = static_cast<double>(elapsed) * 1e-9;
   for (const Domain& domain : before) {
     const auto last = std::find_if(now.begin(), now.end(),
-                                   [&](const Domain& other) { return other.id == domain.id; });
+                                   [&](const Domain& other) { return same_domain(other, domain); });
     if (last == now.end()) continue;
     DomainLoad result;
     result.id = domain.id;
+    result.handle = domain.handle;
     result.stopped = last->stopped;
     if (const auto pool = pools.find(domain.pool); pool != pools.end()) {
       result.scheduler = pool->second.scheduler;

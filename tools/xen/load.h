@@ -25,6 +25,7 @@ struct VcpuLoad {
 
 struct DomainLoad {
   uint32_t id = 0;
+  std::string handle;  ///< its UUID
   bool stopped = false;
   std::string scheduler;
   uint32_t slice_us = 0;  ///< 0: unknown

@@ -4,26 +4,70 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <charconv>
+#include <iterator>
 #include <stdexcept>
 #include <string_view>
+
+#include "tools/xen/text.h"
 
 namespace vsnoop::xen {
 namespace {
 
 const char* const kModule = "/sys/module/xen_netback";
 
-std::optional<uint32_t> number(std::string_view text) {
-  uint32_t value = 0;
-  const auto [rest, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (error != std::errc() || rest != text.data() + text.size()) return std::nullopt;
-  return value;
+std::string domain_path(uint32_t domain, const char* key) {
+  return fmt::format("/local/domain/{}/{}", domain, key);
+}
+
+// What a text may mean: a domain, or one vif of it.
+struct Meaning {
+  uint32_t domain;
+  std::optional<uint32_t> handle;
+
+  bool fits(const Vif& vif) const {
+    return vif.domain == domain && (!handle || vif.handle == *handle);
+  }
+  std::string text() const {
+    return handle ? fmt::format("interface {} of domain {}", *handle, domain)
+                  : fmt::format("domain {}", domain);
+  }
+};
+
+// All domains that xenstore knows, and their names.
+std::vector<std::pair<uint32_t, std::string>> domain_names(XenHost& host) {
+  std::vector<std::pair<uint32_t, std::string>> names;
+  for (const std::string& id : host.list("/local/domain"))
+    if (const auto domain = number(id)) names.emplace_back(*domain, guest_name(host, *domain));
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+std::vector<Meaning> meanings(const std::vector<std::pair<uint32_t, std::string>>& names,
+                              const std::vector<Vif>& vifs, std::string_view text) {
+  if (!text.empty() && text.find_first_not_of("0123456789") == std::string_view::npos) {
+    const auto domain = number(text);
+    return domain ? std::vector<Meaning>{{*domain, std::nullopt}} : std::vector<Meaning>();
+  }
+  std::vector<Meaning> all;
+  for (const auto& [domain, name] : names)
+    if (!name.empty() && name == text) all.push_back({domain, std::nullopt});
+  // A name may hold dots itself.
+  const size_t dot = text.rfind('.');
+  if (dot == std::string_view::npos) return all;
+  const std::string_view guest = text.substr(0, dot);
+  const auto handle = number(text.substr(dot + 1));
+  if (!handle || guest.empty()) return all;
+  const bool digits = guest.find_first_not_of("0123456789") == std::string_view::npos;
+  for (const Vif& vif : vifs)
+    if (vif.handle == *handle && (digits ? number(guest) == vif.domain : vif.guest == guest))
+      all.push_back({vif.domain, handle});
+  return all;
 }
 
 }  // namespace
 
 std::string Vif::label() const {
-  return fmt::format("{}.{}", guest.empty() ? std::to_string(domain) : guest, handle);
+  return fmt::format("{}.{}", guest.empty() ? std::to_string(domain) : shown(guest), handle);
 }
 
 State state_of(const std::string& text) {
@@ -37,12 +81,18 @@ State state_of(const std::string& text) {
 }
 
 std::string guest_name(XenHost& host, uint32_t domain) {
-  return host.read(fmt::format("/local/domain/{}/name", domain)).value_or("");
+  return host.read(domain_path(domain, "name")).value_or("");
 }
 
 bool refresh(XenHost& host, Vif& vif) {
   // Of the keys that are always there; the directory itself may outlive the vif for a moment.
   if (!host.read(vif.backend + "/frontend-id")) return false;
+  const std::string identity = domain_path(vif.domain, "vm");
+  const auto value = host.read(identity);
+  if (vif.identity.first.empty())
+    vif.identity = {identity, value};
+  else if (vif.identity.second != value)
+    return false;
   vif.guest = guest_name(host, vif.domain);
   // Set by the hotplug script where xl's "vifname=" is used.
   vif.interface =
@@ -52,6 +102,13 @@ bool refresh(XenHost& host, Vif& vif) {
   const std::string quiesce = host.read(vif.backend + "/vsnoop/quiesce").value_or("0");
   vif.quiesce = quiesce != "0";
   return true;
+}
+
+bool put(XenHost& host, const Vif& vif, const std::string& key,
+         const std::optional<std::string>& value) {
+  // A node below a directory that has gone would make it anew, for nobody.
+  return host.change({{vif.backend + "/frontend-id", std::to_string(vif.domain)}, vif.identity},
+                     {vif.backend + "/" + key, value});
 }
 
 std::vector<Vif> all_vifs(XenHost& host) {
@@ -75,31 +132,30 @@ std::vector<Vif> all_vifs(XenHost& host) {
 
 std::vector<Vif> select_vifs(XenHost& host, const std::string& text) {
   const std::vector<Vif> vifs = all_vifs(host);
-  const auto matching = [&](const std::string& guest, std::optional<uint32_t> handle) {
-    std::vector<Vif> found;
-    // A name before a number: a guest may be called "7".
-    for (const bool by_name : {true, false}) {
-      for (const Vif& vif : vifs)
-        if ((by_name ? vif.guest == guest : std::to_string(vif.domain) == guest) &&
-            (!handle || vif.handle == *handle))
-          found.push_back(vif);
-      if (!found.empty()) break;
-    }
-    return found;
-  };
-  // A name may hold dots, so that the whole text is tried first.
-  std::vector<Vif> found = matching(text, std::nullopt);
-  const size_t dot = text.rfind('.');
-  if (found.empty() && dot != std::string::npos)
-    if (const auto handle = number(std::string_view(text).substr(dot + 1)))
-      found = matching(text.substr(0, dot), handle);
-  if (!found.empty()) return found;
+  const auto names = domain_names(host);
+  const std::vector<Meaning> meant = meanings(names, vifs, text);
+  if (meant.size() > 1) {
+    std::string list;
+    for (const Meaning& meaning : meant) list += (list.empty() ? "" : ", or ") + meaning.text();
+    throw std::runtime_error(
+        fmt::format("{}: may be {}: say which by the domain's number", shown(text), list));
+  }
+  if (meant.empty())
+    throw std::runtime_error(
+        fmt::format("{}: there is no such guest here (see: xl list)", shown(text)));
 
-  for (const std::string& id : host.list("/local/domain"))
-    if (id == text || host.read("/local/domain/" + id + "/name") == text)
-      throw std::runtime_error(
-          fmt::format("{}: has no network interface that this domain serves", text));
-  throw std::runtime_error(fmt::format("{}: there is no such guest here (see: xl list)", text));
+  std::vector<Vif> found;
+  std::copy_if(vifs.begin(), vifs.end(), std::back_inserter(found),
+               [&](const Vif& vif) { return meant[0].fits(vif); });
+  if (!found.empty()) return found;
+  const bool exists = std::any_of(names.begin(), names.end(), [&](const auto& entry) {
+    return entry.first == meant[0].domain;
+  });
+  if (exists)
+    throw std::runtime_error(
+        fmt::format("{}: has no network interface that this domain serves", shown(text)));
+  throw std::runtime_error(fmt::format(
+      "{}: there is no domain of that number here (digits are a number, as for xl)", shown(text)));
 }
 
 void require_module(XenHost& host, bool switched_on) {
@@ -127,11 +183,11 @@ Counters vif_counters(XenHost& host, const Vif& vif) {
   std::optional<Counters> counters = host.counters(vif.interface);
   if (!counters)
     throw std::runtime_error(
-        fmt::format("{}: its interface {} is not here", vif.label(), vif.interface));
+        fmt::format("{}: its interface {} is not here", vif.label(), shown(vif.interface)));
   std::erase_if(*counters, [](const auto& entry) { return entry.first.rfind("vsnoop_", 0) != 0; });
   if (counters->empty())
     throw std::runtime_error(
-        fmt::format("{}: {} has no counters of vsnoop", vif.label(), vif.interface));
+        fmt::format("{}: {} has no counters of vsnoop", vif.label(), shown(vif.interface)));
   return *counters;
 }
 

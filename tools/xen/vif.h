@@ -18,14 +18,16 @@ namespace vsnoop::xen {
 struct Vif {
   uint32_t domain = 0;
   uint32_t handle = 0;
-  std::string guest;      ///< the domain's name; "" if it has none
+  std::string guest;      ///< the domain's name, as its owner chose it; "" if it has none
   std::string backend;    ///< its directory in xenstore
   std::string interface;  ///< its network device here
   std::string setting;    ///< what BACKEND/vsnoop says; "" if absent
   std::string state;      ///< what the module says; "" if it says nothing
   bool quiesce = false;   ///< it was asked to quiesce
+  /// Which domain it is (the node of its UUID and its value): the number may be another's by now.
+  Node identity;
 
-  /// "web.0", or "7.0" without a name.
+  /// "web.0", or "7.0" without a name; fit to be shown.
   std::string label() const;
 };
 
@@ -34,12 +36,17 @@ enum class State { unknown, off, ring, hold, quiescing, quiesced, waiting, error
 State state_of(const std::string& text);
 
 std::string guest_name(XenHost& host, uint32_t domain);
-/// Reads everything that may have changed since; false if the vif is gone.
+/// Reads everything that may have changed since; false if the vif is gone, or its domain is.
 bool refresh(XenHost& host, Vif& vif);
+/// Gives BACKEND/`key` a value, or removes it; false if the vif is gone: then nothing is written.
+bool put(XenHost& host, const Vif& vif, const std::string& key,
+         const std::optional<std::string>& value);
 /// All vifs of this driver domain, by domain and handle.
 std::vector<Vif> all_vifs(XenHost& host);
 /// Those that `text` names: a guest's name or domain number, or that, a dot, and a vif's handle.
-/// Throws std::runtime_error if there is none.
+/// Digits are a number, as for xl, whatever guests are called. Throws std::runtime_error if there
+/// is none, or if the text can be understood in two ways: what guests are called is not ours to
+/// choose.
 std::vector<Vif> select_vifs(XenHost& host, const std::string& text);
 
 /// Fails with what to do unless the loaded xen-netback knows vsnoop. `switched_on`: its kill switch
