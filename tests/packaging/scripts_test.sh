@@ -26,7 +26,8 @@ export dir PATH=$dir/bin:$PATH
 # --- vif-vsnoop
 stand_in xenstore-read 'case $1 in
   backend/vif/3/*/frontend-id) echo 3 ;;
-  /local/domain/3/name) cat "$dir/name" ;;
+  /local/domain/3/vm) echo /vm/1 ;;
+  /local/domain/*/name) cat "$dir/name" ;;
   *) echo "no $1" >&2; exit 1 ;;
 esac'
 stand_in xenstore-write 'echo "write $*" >>"$dir/said"'
@@ -43,7 +44,8 @@ vif() {
   local code=0
   echo "$1" >"$dir/name"
   : >"$dir/said"
-  XENBUS_PATH=backend/vif/3/$2 "$dir/scripts/$3" "${@:4}" 2>/dev/null || code=$?
+  XENBUS_PATH=backend/vif/3/$2 timeout "${VIF_TIMEOUT:-60}" "$dir/scripts/$3" "${@:4}" 2>/dev/null ||
+    code=$?
   cat "$dir/said"
   echo "status $code"
 }
@@ -65,9 +67,57 @@ status 7" "$(vif db-main 0 vif-vsnoop online)"
 expect "a last line without an end" "write backend/vif/3/0/vsnoop hold
 vif-bridge online
 status 7" "$(vif node9 0 vif-vsnoop online)"
-expect "a guest that migrates in" "write backend/vif/3/0/vsnoop hold,vif_kib=8192
+printf 'web* ring\n*e? off\nweb hold\nweb.1 off\ndb.?[0-3] hold\nlate' >"$dir/xen.conf"
+expect "the very name, before a pattern" "write backend/vif/3/0/vsnoop hold
 vif-bridge online
-status 7" "$(vif web--incoming 0 vif-vsnoop online)"
+status 7" "$(vif web 0 vif-vsnoop online)"
+expect "a guest named like another's vif" "write backend/vif/3/0/vsnoop off
+vif-bridge online
+status 7" "$(vif web.1 0 vif-vsnoop online)"
+expect "a line without a setting" "vif-bridge online
+status 7" "$(vif late 0 vif-vsnoop online)"
+
+# Patterns fit as "case" has it, under each shell that may be sh.
+for shell in dash bash "busybox sh"; do
+  for pattern in '*' '**' 'a*' '*a' '*a*' 'a*b' 'a*b*c' '*ab*ab' 'a?c*' '*?b' '[ab]*[!c]' 'a**b' '*.1' 'ab'; do
+    for guest in a b ab aab abc abab acb aXbXc abcab ababab a.1 X; do
+      said=$(sed -n '/^fits() {/,/^}/p' "$scripts/vif-vsnoop" |
+        $shell -c 'eval "$(cat)"; fits "$1" "$2" && echo yes || echo no' fits "$guest" "$pattern")
+      # shellcheck disable=SC2254
+      case $guest in $pattern) wanted=yes ;; *) wanted=no ;; esac
+      expect "$shell: $guest in $pattern" "$wanted" "$said"
+    done
+  done
+done
+
+# A tenant's long name under an administrator's pattern: at once, and so is one too long for any.
+printf '%s hold\n' '*a*a*a*a*a*a*a*a*a*a*b' >"$dir/xen.conf"
+long=$(printf 'a%.0s' {1..250})
+export VIF_TIMEOUT=5
+expect "a pattern with many stars" "vif-bridge online
+status 7" "$(vif "$long" 0 vif-vsnoop online)"
+expect "which fits" "write backend/vif/3/0/vsnoop hold
+vif-bridge online
+status 7" "$(vif "${long}b" 0 vif-vsnoop online)"
+expect "a name too long for patterns" "vif-bridge online
+status 7" "$(vif "$long$long$long${long}b" 0 vif-vsnoop online)"
+unset VIF_TIMEOUT
+
+# What a guest is called while it comes from another host anybody may call his. arrives NAME: the name
+# it has in the end, "" if it goes; then what is done until nothing of the script runs any more.
+printf 'web hold\n' >"$dir/xen.conf"
+arrives() {
+  vif web--incoming 0 vif-vsnoop online >/dev/null
+  [[ ! $(<"$dir/said") == *write* ]] || echo "at once: $(<"$dir/said")"
+  : >"$dir/said"
+  if [[ $1 ]]; then echo "$1" >"$dir/name"; else rm "$dir/name"; fi
+  while pgrep -f "^/bin/sh $dir/scripts/vif-vsnoop" >/dev/null; do sleep 0.1; done
+  cat "$dir/said"
+}
+expect "a guest that came from another host" "write backend/vif/3/0/vsnoop hold" "$(arrives web)"
+expect "one that did not come" "" "$(arrives "")"
+expect "one that is called something else now" "" "$(arrives mail)"
+printf 'web hold,vif_kib=8192\n' >"$dir/xen.conf"
 expect "another plain script, by name" "write backend/vif/3/0/vsnoop hold,vif_kib=8192
 vif-openvswitch online
 status 7" "$(vif web 0 vif-vsnoop-openvswitch online)"
@@ -100,13 +150,13 @@ migrate() {
 
 asked="vsnoop xen quiesce --timeout 30s --on-timeout abort 3"
 expect "success: it is gone, nothing to resume" "$asked
-xl migrate web other
+xl migrate 3 other
 status 0" "$(migrate 0 0 web other)"
 expect "options" "vsnoop xen quiesce --timeout 5s --on-timeout reset 3
-xl migrate --debug -s rsh web other
+xl migrate --debug -s rsh 3 other
 status 0" "$(migrate 0 0 --timeout 5s --on-timeout reset web other --debug -s rsh)"
 expect "xl fails: it goes on here" "$asked
-xl migrate web other
+xl migrate 3 other
 vsnoop xen resume 3
 status 9" "$(migrate 0 9 web other)"
 expect "not drained: it stays" "$asked
@@ -114,11 +164,18 @@ vsnoop xen resume 3
 status 3" "$(migrate 3 0 web other)"
 touch "$dir/killed"
 expect "interrupted" "$asked
-xl migrate web other
+xl migrate 3 other
 vsnoop xen resume 3
 status 130" "$(migrate 0 0 web other)"
 rm "$dir/killed"
 expect "no such guest" "status 1" "$(migrate 0 0 nobody other)"
+# A guest may be named like the number of another.
+expect "a number" "vsnoop xen quiesce --timeout 30s --on-timeout abort 7
+xl migrate 7 other
+status 0" "$(migrate 0 0 7 other)"
+stand_in xenstore-list 'printf "0\n3\n9\n"'
+echo web >"$dir/name"
+expect "two of that name" "status 1" "$(migrate 0 0 web other)"
 for wrong in "web" "" "--timeout" "--live web other"; do
   # shellcheck disable=SC2086
   expect "usage: $wrong" "status 2" "$(migrate 0 0 $wrong)"
