@@ -73,7 +73,7 @@ fuzz: ## libFuzzer on every target for T=60 seconds each; findings in build/fuzz
 	@scripts/deps.sh build fuzz
 	@scripts/fuzz.sh $(or $(T),60)
 
-soak: ## promise oracle for MINUTES=10 from SEED=1 on, and as root 100,000 live connections
+soak: ## promise oracle for MINUTES=10, a million pairs with off, as root 100,000 live connections
 	@scripts/deps.sh build test
 	@scripts/soak.sh $(or $(SEED),1) $(or $(MINUTES),10)
 

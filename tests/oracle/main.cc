@@ -12,123 +12,10 @@
 #include <fstream>
 #include <iostream>
 
+#include "tests/oracle/generate.h"
 #include "tests/oracle/stage.h"
 
 namespace vsnoop_oracle {
-namespace {
-
-template <class T>
-rc::Gen<T> below(T n) {
-  return rc::gen::inRange<T>(0, n);
-}
-
-rc::Gen<bool> chance(int percent) {
-  return rc::gen::map(rc::gen::inRange(0, 100), [percent](int n) { return n >= 100 - percent; });
-}
-
-// How far a fault reaches is not the same for all.
-Fault bounded(Fault fault) {
-  const auto at_most = [&](uint16_t n) { fault.size = static_cast<uint16_t>(fault.size % n + 1); };
-  switch (fault.kind) {
-    case FaultKind::lose_to_guest:
-    case FaultKind::lose_to_peer:
-    case FaultKind::corrupt_to_guest:
-    case FaultKind::corrupt_to_peer:
-    case FaultKind::refuse:
-      at_most(5);
-      break;
-    case FaultKind::repeat_to_guest:
-    case FaultKind::repeat_to_peer:
-    case FaultKind::delay_to_guest:
-    case FaultKind::delay_to_peer:
-    case FaultKind::decline:
-      at_most(12);
-      break;
-    case FaultKind::lose_ring:
-    case FaultKind::restart:
-      at_most(600);
-      break;
-    case FaultKind::lie_little:
-      at_most(3000);
-      break;
-    default:
-      at_most(3000);
-  }
-  return fault;
-}
-
-rc::Gen<Fault> any_fault() {
-  return rc::gen::map(
-      rc::gen::build<Fault>(
-          rc::gen::set(&Fault::kind, rc::gen::map(below<int>(static_cast<int>(FaultKind::kinds)),
-                                                  [](int n) { return static_cast<FaultKind>(n); })),
-          rc::gen::set(&Fault::at, below<uint16_t>(70)),
-          rc::gen::set(&Fault::size, below<uint16_t>(3000))),
-      bounded);
-}
-
-rc::Gen<Stream> any_stream() {
-  return rc::gen::build<Stream>(
-      rc::gen::set(&Stream::to_guest,
-                   rc::gen::oneOf(below<uint32_t>(200), below<uint32_t>(60000),
-                                  below<uint32_t>(60000), below<uint32_t>(250000))),
-      rc::gen::set(&Stream::to_peer,
-                   rc::gen::oneOf(rc::gen::just<uint32_t>(0), below<uint32_t>(3000))),
-      // Just below 2^32, so that wrapping is the normal case.
-      rc::gen::set(&Stream::peer_isn,
-                   rc::gen::map(below<uint32_t>(40000), [](uint32_t n) { return ~n; })),
-      rc::gen::set(&Stream::guest_isn,
-                   rc::gen::map(below<uint32_t>(2000), [](uint32_t n) { return ~n; })),
-      rc::gen::set(&Stream::buffer,
-                   rc::gen::map(rc::gen::oneOf(below<uint32_t>(20000), below<uint32_t>(400000)),
-                                [](uint32_t n) { return n + 3000; })),
-      rc::gen::set(&Stream::start_ms, below<uint16_t>(40)),
-      rc::gen::set(&Stream::closing, below<uint8_t>(12)),
-      rc::gen::set(&Stream::guest_opens, chance(25)),
-      rc::gen::set(&Stream::probes_with_data, chance(30)));
-}
-
-// At most `most`; ranges inside them are whole, whatever RapidCheck's size.
-template <class T>
-rc::Gen<std::vector<T>> some(int most, rc::Gen<T> gen) {
-  return rc::gen::resize(
-      most, rc::gen::container<std::vector<T>>(rc::gen::resize(rc::kNominalSize, std::move(gen))));
-}
-
-rc::Gen<Scenario> any_scenario() {
-  using rc::gen::element;
-  return rc::gen::resize(
-      rc::kNominalSize,
-      rc::gen::build<Scenario>(
-          rc::gen::set(&Scenario::streams,
-                       rc::gen::mapcat(element(1, 1, 1, 2, 4),
-                                       [](int n) { return some<Stream>(n, any_stream()); })),
-          rc::gen::set(&Scenario::faults,
-                       rc::gen::mapcat(element(0, 2, 4, 8, 14),
-                                       [](int n) { return some<Fault>(n, any_fault()); })),
-          rc::gen::set(&Scenario::ts, chance(80)), rc::gen::set(&Scenario::sack, chance(80)),
-          rc::gen::set(&Scenario::early_sack, chance(30)),
-          rc::gen::set(&Scenario::engage_auto, chance(15)),
-          rc::gen::set(&Scenario::late_reports, chance(30)),
-          rc::gen::set(&Scenario::scale, element(7, 7, 2, 0, -1)),
-          rc::gen::set(&Scenario::mss, element<uint16_t>(1448, 1448, 536, 8948)),
-          rc::gen::set(&Scenario::gro, element<uint16_t>(1, 1, 4)),
-          rc::gen::set(&Scenario::ring, element<uint16_t>(64, 256, 16, 4, 2)),
-          rc::gen::set(&Scenario::rtt_ms, element<uint16_t>(1, 1, 0, 10, 80)),
-          rc::gen::set(&Scenario::run_ms, element<uint16_t>(10, 30, 1)),
-          rc::gen::set(&Scenario::wait_ms, element<uint16_t>(20, 60, 0, 300)),
-          rc::gen::set(&Scenario::budget,
-                       element<uint32_t>(1u << 20, 8u << 20, 128u << 10, 32u << 10)),
-          rc::gen::set(&Scenario::flow_budget, element<uint32_t>(0, 0, 24u << 10)),
-          rc::gen::set(&Scenario::total_budget, element<uint32_t>(0, 0, 64u << 10)),
-          rc::gen::set(&Scenario::custodies, element<uint16_t>(16, 16, 1, 2))));
-}
-
-struct Failed : std::runtime_error {
-  using std::runtime_error::runtime_error;
-};
-
-}  // namespace
 
 int main(int count, char** words) {
   CLI::App app{"promise oracle: model peers, guests, networks and hosts around snoop-core"};
@@ -164,7 +51,7 @@ int main(int count, char** words) {
         [&] {
           Scenario scenario = *scenario_gen;
           if (scenario.streams.empty()) scenario.streams.resize(1);
-          Stage stage(scenario, false, strict);
+          Stage stage(scenario, {.strict = strict});
           const std::string failure = stage.run();
           totals.add(stage.totals());
           if (failure.empty()) return;
@@ -177,7 +64,7 @@ int main(int count, char** words) {
         rc::detail::printResultMessage(result, std::cerr);
         return 1;
       }
-      Stage stage(worst, true, strict);
+      Stage stage(worst, {.traced = true, .strict = strict});
       const std::string again = stage.run();
       std::cerr << "oracle: seed " << at << ": " << why << "\n" << worst << "\n";
       if (again != why) std::cerr << "oracle: played again it says: " << again << "\n";

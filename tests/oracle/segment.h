@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -35,12 +36,16 @@ struct Segment {
   u16 mss = 0;     // 0: none (SYN only)
   int scale = -1;  // < 0: none
   bool sack_permitted = false;
-  u32 length = 0;  // of the payload
-  u32 data = 0;    // its offset in the frame, when parsed
-  u32 connection = 0;
+  u32 length = 0;      // of the payload
+  u32 data = 0;        // its offset in the frame, when parsed
+  u8 hops = 64;        // hop limit
+  u32 connection = 0;  // see connection_of()
 
   bool has(u8 flag) const { return flags & flag; }
 };
+
+/// A connection is its number, of which ports are made, and a VLAN: tenants have equal numbers.
+inline u32 connection_of(u16 number, u16 vlan) { return static_cast<u32>(vlan) << 16 | number; }
 
 /// Payload byte `n` of a connection, one direction; bytes count from 1, as sequence numbers do.
 u8 byte_at(u32 connection, bool from_peer, u32 n);
@@ -49,7 +54,19 @@ u8 byte_at(u32 connection, bool from_peer, u32 n);
 Bytes build(const Segment& segment, bool from_peer, u32 first);
 /// The segment of a frame made by build() or by vsnoop.
 Segment parse(const Bytes& frame);
+/// Of IP, and of TCP or ICMP.
 bool checksums_right(const Bytes& frame);
+
+/// ICMP "fragmentation needed" of a router on the guest's side about a peer's frame.
+Bytes build_too_big(const Bytes& frame, u16 mtu);
+struct TooBig {
+  u32 connection, seq;
+  u16 mtu;
+};
+/// What such a frame says; nothing if it is TCP.
+std::optional<TooBig> too_big(const Bytes& frame);
+/// Length of the IP packet.
+u32 packet_length(const Bytes& frame);
 
 /// In packetdrill's notation; sequence numbers relative to the initial ones of the sender and of
 /// the receiver, timestamps to their clocks' bases.

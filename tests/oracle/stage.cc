@@ -8,12 +8,10 @@
 namespace vsnoop_oracle {
 namespace {
 
-constexpr u32 peer_clock = 0xfffffff0, guest_clock = 0x7ffffff0;
-constexpr u64 time_limit = 900u * 1000000u;  // virtual; nothing may hang longer
-constexpr u64 patience = 100u * 1000000u;    // without progress of the peer
-constexpr u64 grace = 300000;
+constexpr u64 time_limit = 900u * 1000000u;          // virtual; nothing may hang longer
+constexpr u64 patient_limit = 172800ull * 1000000u;  // two days
+constexpr u64 most_steps = 400000, patient_steps = 3000000;
 constexpr u64 move_poll = 5000;
-constexpr u16 guest_id = 0;
 constexpr u32 liveness_us = 500000, giveup_us = 20000000, promise_age_us = 120000000;
 
 const char* const kind_names[] = {
@@ -23,16 +21,59 @@ const char* const kind_names[] = {
     "stall",         "pause_reading",   "shrink",         "refuse",
     "firewall",      "renege",          "old_ack",        "keep_alive",
     "lie_little",    "lie_far",         "close",          "abort",
-    "restart",       "peer_abort",      "peer_vanishes"};
+    "restart",       "peer_abort",      "peer_vanishes",  "guest_vanishes",
+    "deaf",          "reborn"};
 static_assert(std::size(kind_names) == static_cast<size_t>(FaultKind::kinds));
 
 bool towards_peer(FaultKind kind) {
   return kind >= FaultKind::lose_to_peer && kind <= FaultKind::corrupt_to_peer;
 }
 
-// One that listens may do so for ever when the other has given up.
-bool ended(const Tcp& one, const Tcp& other) {
-  return one.over() || (one.state() == Tcp::listening && other.over());
+bool of_network(FaultKind kind) { return kind <= FaultKind::corrupt_to_peer; }
+
+TcpOptions peer_options(const Scenario& scenario, const Stream& stream, u32 connection) {
+  TcpOptions o;
+  o.connection = connection;
+  o.is_peer = true;
+  o.opens = !stream.guest_opens;
+  o.isn = stream.peer_isn;
+  o.clock = scenario.peer_clock, o.tick_us = scenario.peer_tick;
+  o.ts = scenario.ts && stream.timestamps;
+  o.sack = scenario.sack && stream.sender != Sender::newreno;
+  o.sender = stream.sender;
+  o.scale = scenario.scale;
+  o.mss = scenario.mss, o.gro = scenario.gro;
+  o.bytes = stream.to_guest;
+  o.buffer = 60000;
+  o.closing = static_cast<Closing>(stream.closing % 2);
+  o.probes_with_data = stream.probes_with_data;
+  o.rest_at = stream.rest_at, o.rest_us = stream.rest_ms * 1000ull;
+  // Linux since it has such clocks: until the sign of a difference is no longer sure.
+  if (scenario.guest_tick < 1000) o.paws_us = 2147000000;
+  if (scenario.patient) o.keep_alive_us = 7200000000, o.max_rto_us = 120000000, o.most_tries = 15;
+  return o;
+}
+
+TcpOptions guest_options(const Scenario& scenario, const Stream& stream, u32 connection) {
+  TcpOptions o = peer_options(scenario, stream, connection);
+  o.is_peer = false;
+  o.opens = stream.guest_opens;
+  o.isn = stream.guest_isn;
+  o.clock = scenario.guest_clock, o.tick_us = scenario.guest_tick;
+  o.ts = scenario.ts, o.sack = scenario.sack;
+  o.sender = Sender::rack;
+  o.bytes = stream.to_peer;
+  o.buffer = stream.buffer;
+  o.gro = 1;
+  // Most guests answer a FIN; data for one that has closed is not promised (G8).
+  o.closing = stream.closing == 11   ? Closing::with_data
+              : stream.closing == 10 ? Closing::when_acknowledged
+                                     : Closing::after_other;
+  o.rest_at = 0;
+  o.keep_alive_us = scenario.patient ? 7300000000 : 11000000;
+  o.paws_us = scenario.peer_tick < 1000 ? 2147000000 : TcpOptions().paws_us;
+  if (scenario.beyond.mtu) o.hops = scenario.beyond.hops;
+  return o;
 }
 
 }  // namespace
@@ -50,7 +91,25 @@ std::ostream& operator<<(std::ostream& out, const Scenario& s) {
         << " to the peer, isn " << stream.peer_isn << "/" << stream.guest_isn << " buffer "
         << stream.buffer << " at " << stream.start_ms << " ms, closing " << int(stream.closing)
         << (stream.guest_opens ? ", guest opens" : "")
-        << (stream.probes_with_data ? ", probes with data" : "");
+        << (stream.probes_with_data ? ", probes with data" : "")
+        << (stream.sender == Sender::newreno ? ", NewReno"
+            : stream.sender == Sender::sack  ? ", no RACK"
+                                             : "")
+        << (stream.timestamps ? "" : ", no timestamps")
+        << (stream.vlan ? ", VLAN " + std::to_string(stream.vlan) : "")
+        << (stream.rest_at ? ", rests at byte " + std::to_string(stream.rest_at) + " for " +
+                                 std::to_string(stream.rest_ms) + " ms"
+                           : "");
+  if (s.patient)
+    out << "\n  patient: flows " << s.flows << " idle " << s.idle_s << " s, ticks " << s.guest_tick
+        << "/" << s.peer_tick << " us from " << s.guest_clock << "/" << s.peer_clock
+        << ", guest's frames up to " << s.reorder_us << " us late";
+  if (s.beyond.mtu)
+    out << "\n  beyond the guest: mtu " << s.beyond.mtu << " hops " << int(s.beyond.hops) << " "
+        << s.beyond.kbit_s << " kbit/s queue " << s.beyond.queue;
+  for (const Event& event : s.events)
+    out << "\n  event: " << name_of(event.kind) << " at " << event.at_us << " us, size "
+        << event.size << ", stream " << event.stream << ", byte " << event.offset;
   for (const Fault& fault : s.faults)
     out << "\n  fault: " << name_of(fault.kind) << " at frame " << fault.at << ", size "
         << fault.size;
@@ -64,8 +123,7 @@ void Stage::Totals::add(const Totals& t) {
   for (size_t i = 0; i < VSNOOP_REASONS; ++i) reasons[i] += t.reasons[i];
 }
 
-Stage::Stage(const Scenario& scenario, bool traced, bool strict)
-    : scenario_(scenario), traced_(traced), strict_(strict) {
+Stage::Stage(const Scenario& scenario, const Play& play) : scenario_(scenario), play_(play) {
   totals_.runs = 1;
   create_engine();
   // What tests/packets needs to play the script.
@@ -76,56 +134,48 @@ Stage::Stage(const Scenario& scenario, bool traced, bool strict)
   set("budget", scenario.budget), set("flow_budget", scenario.flow_budget);
   set("total_budget", scenario.total_budget), set("custodies", scenario.custodies);
   set("early_sack", scenario.early_sack), set("auto", scenario.engage_auto);
-  set("liveness_us", liveness_us), set("giveup_us", giveup_us);
-  set("promise_age_us", promise_age_us);
+  if (!scenario.patient) {
+    set("liveness_us", liveness_us), set("giveup_us", giveup_us);
+    set("promise_age_us", promise_age_us);
+  }
   lines_.resize(scenario.streams.size());
+  courses_.resize(scenario.streams.size());
+  std::unordered_map<u16, u16> numbers;  // of a VLAN's connections
   for (u32 i = 0; i < lines_.size(); ++i) {
+    if (play.only >= 0 && i != static_cast<u32>(play.only)) continue;
     const Stream& stream = scenario.streams[i];
     Line& line = lines_[i];
-    TcpOptions peer;
-    peer.connection = i;
-    peer.is_peer = true;
-    peer.opens = !stream.guest_opens;
-    peer.isn = stream.peer_isn;
-    peer.clock = peer_clock;
-    peer.ts = scenario.ts, peer.sack = scenario.sack, peer.scale = scenario.scale;
-    peer.mss = scenario.mss, peer.gro = scenario.gro;
-    peer.bytes = stream.to_guest;
-    peer.buffer = 60000;
-    peer.closing = static_cast<Closing>(stream.closing % 2);
-    peer.probes_with_data = stream.probes_with_data;
-    TcpOptions guest = peer;
-    guest.is_peer = false;
-    guest.opens = stream.guest_opens;
-    guest.isn = stream.guest_isn;
-    guest.clock = guest_clock;
-    guest.bytes = stream.to_peer;
-    guest.buffer = stream.buffer;
-    guest.gro = 1;
-    // Most guests answer a FIN; data for one that has closed is not promised (G8).
-    guest.closing = stream.closing == 11   ? Closing::with_data
-                    : stream.closing == 10 ? Closing::when_acknowledged
-                                           : Closing::after_other;
-    guest.keep_alive_us = 11000000;
-    line.start_at = now_ + stream.start_ms * 1000u;
-    line.peer = std::make_unique<Tcp>(
-        peer,
-        [this, &line](const Segment& s, u32 first) {
-          (void)line;
-          send(build(s, true, first), false);
-        },
-        [this, &line](const std::string& what) {
-          if (!line.lies) fail("the peer " + what + ": " + describe(line));
-        });
-    line.guest = std::make_unique<Tcp>(
-        guest, [this, &line](const Segment& s, u32 first) { from_guest(line, s, first); },
-        [this, &line](const std::string& what) {
-          fail("the guest " + what + ": " + describe(line));
-        });
+    const u32 connection = connection_of(numbers[stream.vlan]++, stream.vlan);
+    index_.emplace(connection, i);
+    active_.push_back(&line);
+    line.start_at = now_ + stream.start_ms * 1000ull;
+    line.peer = make_peer(line, peer_options(scenario, stream, connection));
+    line.guest = make_guest(line, guest_options(scenario, stream, connection));
   }
   for (const Fault& fault : scenario.faults)
-    if (fault.kind <= FaultKind::corrupt_to_peer)
+    if (of_network(fault.kind))
       spells_.push_back({fault.kind, fault.at, fault.at + std::max<u32>(fault.size, 1)});
+  hits_.resize(scenario.events.size());
+  for (const Event& event : scenario.events)
+    if (!of_network(event.kind)) events_.push_back(&event);
+  std::stable_sort(events_.begin(), events_.end(),
+                   [](const Event* a, const Event* b) { return a->at_us < b->at_us; });
+}
+
+std::unique_ptr<Tcp> Stage::make_peer(Line& line, const TcpOptions& options) {
+  return std::make_unique<Tcp>(
+      options, [this](const Segment& s, u32 first) { send(build(s, true, first), false); },
+      [this, &line](const std::string& what) {
+        if (!line.lies) fail("the peer " + what + ": " + describe(line));
+      });
+}
+
+std::unique_ptr<Tcp> Stage::make_guest(Line& line, const TcpOptions& options) {
+  return std::make_unique<Tcp>(
+      options, [this, &line](const Segment& s, u32 first) { guest_sends(line, s, first); },
+      [this, &line](const std::string& what) {
+        fail("the guest " + what + ": " + describe(line));
+      });
 }
 
 Stage::~Stage() {
@@ -135,23 +185,26 @@ Stage::~Stage() {
 void Stage::create_engine() {
   vsnoop_config config;
   vsnoop_defaults(&config);
-  config.flows = 8;
+  config.flows = scenario_.flows;
   config.custodies = std::max<u32>(scenario_.custodies, 1);
   config.guests = 1;
   config.budget = scenario_.total_budget;
-  config.idle_s = 300;
+  config.idle_s = scenario_.idle_s;
   config.seed[0] = 1, config.seed[1] = 2;
   memory_.resize(vsnoop_memory_needed(&config));
   v_ = vsnoop_create(memory_.data(), memory_.size(), &config);
   vsnoop_guest_config guest;
   vsnoop_guest_defaults(&guest);
+  guest.policy = static_cast<u8>(play_.policy);
   guest.engage = scenario_.engage_auto ? VSNOOP_ENGAGE_AUTO : VSNOOP_ENGAGE_ALWAYS;
   guest.early_sack = scenario_.early_sack;
   guest.budget = scenario_.budget;
   guest.flow_budget = scenario_.flow_budget;
-  guest.liveness_us = liveness_us;
-  guest.giveup_us = giveup_us;
-  guest.promise_age_us = promise_age_us;
+  if (!scenario_.patient) {
+    guest.liveness_us = liveness_us;
+    guest.giveup_us = giveup_us;
+    guest.promise_age_us = promise_age_us;
+  }
   vsnoop_guest_open(v_, guest_id, &guest, now_);
 }
 
@@ -162,7 +215,7 @@ void Stage::fail(const std::string& what) {
 }
 
 void Stage::note(const std::string& line) {
-  if (!traced_) return;
+  if (!play_.traced) return;
   char time[32];
   std::snprintf(time, sizeof time, "%llu.%06llu ", static_cast<unsigned long long>(now_ / 1000000),
                 static_cast<unsigned long long>(now_ % 1000000));
@@ -171,9 +224,10 @@ void Stage::note(const std::string& line) {
 
 std::string Stage::text(const Line& line, const Segment& s, bool from_peer) const {
   const u32 peer = line.peer->isn(), guest = line.guest->isn();
-  std::string t = from_peer ? vsnoop_oracle::text(s, peer, guest, peer_clock, guest_clock)
-                            : vsnoop_oracle::text(s, guest, peer, guest_clock, peer_clock);
-  if (lines_.size() > 1) t = "#" + std::to_string(s.connection) + " " + t;
+  const u32 clock = scenario_.guest_clock, peer_clock = scenario_.peer_clock;
+  std::string t = from_peer ? vsnoop_oracle::text(s, peer, guest, peer_clock, clock)
+                            : vsnoop_oracle::text(s, guest, peer, clock, peer_clock);
+  if (lines_.size() > 1) t = "#" + std::to_string(&line - lines_.data()) + " " + t;
   return t;
 }
 
@@ -204,14 +258,17 @@ u64 Stage::runs_at() const {
 u64 Stage::next_event() const {
   u64 at = std::min({vsnoop_deadline(v_), quiesce_ends_, grace_ends_});
   if (!flights_.empty()) at = std::min(at, flights_.top().at);
+  if (next_event_ < events_.size()) at = std::min(at, began_ + events_[next_event_]->at_us);
   if (move_by_ != never) at = std::min(at, now_ + move_poll);
-  u64 guest = ring_.empty() ? never : now_;
-  for (const Line& line : lines_) {
-    if (!line.started) {
-      at = std::min(at, line.start_at);
+  u64 guest = ring_.empty() && guest_out_.empty() ? never : now_;
+  for (const Line* line : active_) {
+    if (!line->started) {
+      at = std::min(at, line->start_at);
     } else {
-      at = std::min(at, line.peer->due());
-      guest = std::min(guest, line.guest->due());
+      at = std::min(at, line->peer->due());
+      // An end behind a guest that forwards has a processor of its own.
+      u64& due = forwards() ? at : guest;
+      due = std::min(due, line->guest->due());
     }
   }
   if (!ring_up()) at = std::min(at, ring_back_);
@@ -220,38 +277,85 @@ u64 Stage::next_event() const {
 }
 
 bool Stage::over() const {
-  for (const Line& line : lines_)
-    if (!line.started || !ended(*line.peer, *line.guest) || !ended(*line.guest, *line.peer))
-      return false;
-  return true;
+  return std::all_of(active_.begin(), active_.end(), [](const Line* line) {
+    return line->started && ended(*line->peer, *line->guest) && ended(*line->guest, *line->peer);
+  });
+}
+
+// Notes what has been reached, and which lines are over.
+void Stage::observe() {
+  for (Line* line : active_) {
+    if (!line->started) continue;
+    const Tcp &peer = *line->peer, &guest = *line->guest;
+    Course& c = courses_[static_cast<size_t>(line - lines_.data())];
+    c.start = line->start_at;
+    const u64 bytes = peer.options().bytes;
+    for (u32 i = 0; i < Course::marks; ++i)
+      if (c.to_guest[i] == never && guest.received() >= bytes * (i + 1) / Course::marks &&
+          (i + 1 < Course::marks ? guest.received() > 0 : guest.has_fin()))
+        c.to_guest[i] = now_;
+    if (c.to_peer == never && peer.has_fin()) c.to_peer = now_;
+    if (c.peer_over == never && peer.over()) c.peer_over = now_;
+    if (c.guest_over == never && guest.over()) c.guest_over = now_;
+    c.widest = std::max(c.widest, peer.window());
+  }
+  std::erase_if(active_, [](const Line* line) {
+    return line->started && line->peer->over() && line->guest->over();
+  });
+}
+
+void Stage::start_lines() {
+  for (Line* line : active_) {
+    if (line->started || line->start_at > now_) continue;
+    line->started = true;
+    line->peer->start(now_);
+    line->guest->start(now_);
+  }
+}
+
+void Stage::land_flights() {
+  while (!flights_.empty() && flights_.top().at <= now_ && failure_.empty()) {
+    const Flight flight = flights_.top();
+    flights_.pop();
+    switch (flight.to) {
+      case Place::host:
+        at_host(flight.bytes);
+        break;
+      case Place::peer:
+        at_peer(flight.bytes);
+        break;
+      case Place::from_guest:
+        from_guest(flight.bytes);
+        break;
+      case Place::guest_out:
+        guest_out_.push_back(flight.bytes);
+        break;
+      case Place::end_beyond:
+        guest_gets(flight.bytes);
+    }
+  }
 }
 
 std::string Stage::run() {
-  const u64 limit = now_ + time_limit;
+  const u64 limit = now_ + (scenario_.patient ? patient_limit : time_limit);
+  const u64 steps = scenario_.patient ? patient_steps : most_steps;
   while (failure_.empty() && !over()) {
     const u64 next = next_event();
     if (next == never || next > limit) break;
-    if (++steps_ > 400000) {
+    if (++steps_ > steps) {
       fail("does not come to an end");
       break;
     }
+    if (next > now_) at_this_instant_ = 0;
     now_ = std::max(now_, next);
-    for (Line& line : lines_) {
-      if (line.started || line.start_at > now_) continue;
-      line.started = true;
-      line.peer->start(now_);
-      line.guest->start(now_);
+    while (next_event_ < events_.size() && began_ + events_[next_event_]->at_us <= now_)
+      apply(*events_[next_event_++]);
+    start_lines();
+    land_flights();
+    for (Line* line : active_) {
+      if (line->started && line->peer->due() <= now_) line->peer->tick(now_);
+      if (forwards() && line->started && line->guest->due() <= now_) line->guest->tick(now_);
     }
-    while (!flights_.empty() && flights_.top().at <= now_ && failure_.empty()) {
-      const Flight flight = flights_.top();
-      flights_.pop();
-      if (flight.to_peer)
-        at_peer(flight.bytes);
-      else
-        at_host(flight.bytes);
-    }
-    for (Line& line : lines_)
-      if (line.started && line.peer->due() <= now_) line.peer->tick(now_);
     if (quiesce_ends_ <= now_) {
       quiesce_ends_ = never;
       if (move_by_ == never) {
@@ -272,6 +376,7 @@ std::string Stage::run() {
       emit();
     }
     feed();
+    observe();
     if (steps_ % 32 == 0) check_accounts();
   }
   if (failure_.empty()) check_end();
@@ -297,8 +402,8 @@ void Stage::apply(const Fault& fault) {
     case FaultKind::lose_ring:
       lose_ring();
       ring_back_ = std::max(ring_back_, now_ + ms);
-      if (ms > grace) {
-        grace_ends_ = std::min(grace_ends_, now_ + grace);
+      if (ms > grace_us) {
+        grace_ends_ = std::min(grace_ends_, now_ + grace_us);
       }
       break;
     case FaultKind::quiesce:
@@ -337,11 +442,11 @@ void Stage::apply(const Fault& fault) {
       line.guest->send_keep_alive(now_);
       break;
     case FaultKind::lie_little:
-      line.harmed = line.lies = !strict_;
+      line.harmed = line.lies = !play_.strict;
       line.guest->lie(fault.size, now_);
       break;
     case FaultKind::lie_far:
-      line.harmed = line.lies = !strict_;
+      line.harmed = line.lies = !play_.strict;
       line.guest->lie(200000 + fault.size, now_);
       break;
     case FaultKind::close:
@@ -359,7 +464,7 @@ void Stage::apply(const Fault& fault) {
       }
       lose_ring();
       ring_back_ = std::max(ring_back_, now_ + ms);
-      if (ms > grace) grace_ends_ = std::min(grace_ends_, now_ + grace);
+      if (ms > grace_us) grace_ends_ = std::min(grace_ends_, now_ + grace_us);
       break;
     case FaultKind::peer_abort:
       line.harmed = true;
@@ -374,13 +479,92 @@ void Stage::apply(const Fault& fault) {
   }
 }
 
+void Stage::apply(const Event& event) {
+  note(std::string("// ") + name_of(event.kind));
+  const u64 until = now_ + event.size * 1000ull;
+  Line& line = lines_[event.stream % lines_.size()];
+  if (!line.peer) return;
+  switch (event.kind) {
+    case FaultKind::stall:
+      stalled_until_ = std::max(stalled_until_, until);
+      return;
+    case FaultKind::deaf:
+      deaf_until_ = std::max(deaf_until_, until);
+      return;
+    case FaultKind::firewall:
+      firewall_until_ = std::max(firewall_until_, until);
+      return;
+    case FaultKind::pause_reading:
+      line.guest->pause_reading(until);
+      return;
+    case FaultKind::guest_vanishes:
+      line.harmed = true;
+      line.guest->vanish();
+      return;
+    case FaultKind::reborn:
+      return open_again(line, event.size);
+    default:
+      apply(Fault{event.kind, event.stream, static_cast<uint16_t>(event.size)});
+  }
+}
+
+// The peer has died, and opens the same tuple again, from a greater sequence number (RFC 6056).
+void Stage::open_again(Line& line, u32 size) {
+  if (!line.started || !line.peer->options().opens || line.peer->over()) return;
+  line.reborn = line.harmed = true;
+  TcpOptions o = line.peer->options();
+  o.isn += 5000000 + size * 1000;
+  line.peer = make_peer(line, o);
+  line.start_at = now_;
+  courses_[static_cast<size_t>(&line - lines_.data())] = Course();
+  line.peer->start(now_);
+}
+
 // --- the network ---------------------------------------------------------------------------------
+
+// What the scenario's events do to a frame of the network. Returns false if it is lost.
+bool Stage::struck(const Bytes& bytes, u32 number, bool to_peer, u64& at, unsigned& copies,
+                   Bytes& frame) {
+  const u64 since = now_ - began_;
+  for (size_t i = 0; i < hits_.size(); ++i) {
+    const Event& event = scenario_.events[i];
+    if (!of_network(event.kind) || towards_peer(event.kind) != to_peer) continue;
+    if (event.kind == FaultKind::lose_to_guest || event.kind == FaultKind::corrupt_to_guest) {
+      const Segment s = parse(bytes);
+      Line* line = line_of(s.connection);
+      if (line != &lines_[event.stream % lines_.size()] || hits_[i] >= event.size) continue;
+      const u32 begin = s.seq - line->peer->isn();
+      if (event.offset < begin || event.offset >= begin + s.length + s.has(FIN) + s.has(SYN))
+        continue;
+      ++hits_[i], ++lost_;
+      if (event.kind == FaultKind::lose_to_guest) return false;
+      frame = bytes;
+      frame.back() ^= 1;
+      continue;
+    }
+    if (since < event.at_us || since >= event.at_us + event.size * 1000ull) continue;
+    switch (event.kind) {
+      case FaultKind::lose_to_peer:
+      case FaultKind::corrupt_to_peer:
+        ++lost_;
+        return false;
+      case FaultKind::repeat_to_guest:
+      case FaultKind::repeat_to_peer:
+        copies = 2;
+        break;
+      default:
+        at += 700 + 997 * (number % 7);
+    }
+  }
+  return true;
+}
 
 void Stage::send(const Bytes& bytes, bool to_peer) {
   const u32 number = to_peer ? frames_to_peer_++ : frames_to_guest_++;
   u64 at = now_ + scenario_.rtt_ms * 500u + 1;
   unsigned copies = 1;
   Bytes frame = bytes;
+  if (!struck(bytes, number, to_peer, at, copies, frame)) return;
   for (const Spell& spell : spells_) {
     if (towards_peer(spell.kind) != to_peer || number < spell.begin || number >= spell.end)
       continue;
@@ -405,442 +589,28 @@ void Stage::send(const Bytes& bytes, bool to_peer) {
       }
     }
   }
-  for (unsigned i = 0; i < copies; ++i) flights_.push({at + i * 300, order_++, frame, to_peer});
+  for (unsigned i = 0; i < copies; ++i)
+    flights_.push({at + i * 300, order_++, frame, to_peer ? Place::peer : Place::host});
 }
 
 void Stage::at_peer(const Bytes& bytes) {
   if (!checksums_right(bytes)) return;
-  const Segment s = parse(bytes);
-  Line& line = lines_[s.connection];
-  if (!line.started) return;
-  const u32 una = line.peer->una();
-  line.peer->get(bytes, s, now_);
-  if (line.peer->una() != una) line.moved_at = now_;
-}
-
-// --- the host ------------------------------------------------------------------------------------
-
-void Stage::at_host(const Bytes& bytes) {
-  const u64 arrived = totals_.frames++;
-  for (const Fault& fault : scenario_.faults)
-    if (fault.at == arrived && fault.kind > FaultKind::corrupt_to_peer) apply(fault);
-
-  const bool right = checksums_right(bytes);
-  const Segment s = right ? parse(bytes) : Segment();
-  Line& line = lines_[s.connection];
-  // What it costs grows by powers of two, as the kernel's allocations do.
-  u32 memory = 512;
-  while (memory < bytes.size() + 300) memory *= 2;
-  const vsnoop_frame frame = {bytes.data(), static_cast<u32>(bytes.size()),
-                              static_cast<u32>(bytes.size()), memory, VSNOOP_CHECKSUM_UNKNOWN};
-  vsnoop_flow_info before;
-  const bool untouched = vsnoop_flow(v_, line.ref, &before) && !line.touched;
-  const vsnoop_verdict verdict = vsnoop_from_peer(v_, guest_id, &frame, now_);
-  if (traced_) {
-    static const char* const actions[] = {"PASS", "PUSH", "KEEP", "EDIT", "DROP"};
-    note("< " + (right ? text(line, s, true) : std::string("corrupt")) + "  // " +
-         actions[verdict.action] + " " + vsnoop_reason_name(verdict.reason));
-  }
-  if (!right && verdict.action != VSNOOP_PASS && verdict.action != VSNOOP_DROP &&
-      (verdict.flags || verdict.retain))
-    fail("a corrupt frame may be promised for");
-  if (right && verdict.flow.slot != 0xffffffff) line.ref = verdict.flow;
-  release(verdict.released);
-  u8 action = verdict.action;
-  if (action == VSNOOP_KEEP) {
-    if (to_decline_) {
-      --to_decline_;
-      action = vsnoop_declined(v_, &verdict, now_);
-      note("host declines // " + std::string(action == VSNOOP_PASS ? "PASS" : "DROP"));
-    } else {
-      auto* h = new HostFrame{{},    bytes,    (memory + 255) / 256 * 256, s.connection,
-                              s.seq, s.length, verdict.retain != 0,        false};
-      if (vsnoop_taken(v_, &verdict, &h->held, now_)) {
-        live_.emplace(&h->held, h);
-      } else {
-        delete h;
-        action = vsnoop_declined(v_, &verdict, now_);
-        note("host declines // not taken");
-      }
-    }
-  }
-  // I5. What waits in front of it may leave no room for it; then it would not find any in the ring.
-  if (right && untouched && verdict.action == VSNOOP_DROP && !line.touched) {
-    check(line);
-    const bool behind = std::any_of(live_.begin(), live_.end(), [&](const auto& entry) {
-      return entry.second->connection == s.connection;
-    });
-    if (!line.touched && !behind) fail("I5: dropped: " + text(line, s, true));
-  }
-  if (action == VSNOOP_PASS && ring_up() && ring_.size() < scenario_.ring) {
-    note("host push");
-    ring_.push_back({bytes, nullptr});
-  } else if (action == VSNOOP_PASS) {
-    ++lost_;
-  }
-  emit();
-  feed();
-  if (right) check(line);
-}
-
-void Stage::release(vsnoop_held* list) {
-  while (list) {
-    vsnoop_held* next = list->next;
-    free_frame(list);
-    list = next;
-  }
-}
-
-void Stage::free_frame(vsnoop_held* held) {
-  const auto found = live_.find(held);
-  if (found == live_.end()) return fail("a frame is freed that the engine does not have");
-  if (found->second->in_ring) fail("a frame is freed in the ring");
-  delete found->second;
-  live_.erase(found);
-}
-
-void Stage::feed() {
-  vsnoop_feed feed;
-  while (failure_.empty() && ring_up() && ring_.size() < scenario_.ring &&
-         vsnoop_next(v_, guest_id, &feed, now_)) {
-    const auto found = live_.find(feed.held);
-    if (found == live_.end()) return fail("next() names a frame that the engine does not have");
-    HostFrame& h = *found->second;
-    note(feed.discard ? "host feed // discarded" : feed.again ? "host feed // again" : "host feed");
-    if (!feed.discard) {
-      if (h.in_ring) return fail("a frame enters the ring that is in it");
-      Bytes copy = h.bytes;
-      if (vsnoop_apply_edit(copy.data(), static_cast<u32>(copy.size()), &feed.edit, 0))
-        return fail("an edit is refused");
-      if (feed.skip || feed.keep != h.length) {
-        if (!feed.keep) return fail("a frame is cut to nothing");
-        const u32 n =
-            vsnoop_trim(copy.data(), static_cast<u32>(copy.size()), feed.skip, feed.keep, 0);
-        if (!n) return fail("a cut is refused");
-        copy.resize(n);
-      }
-      if (checksums_right(h.bytes) && !checksums_right(copy))
-        return fail("a wrong checksum enters the ring");
-      h.in_ring = feed.retain;
-      ring_.push_back({std::move(copy), feed.retain ? &h : nullptr});
-    }
-    vsnoop_fed(v_, guest_id, &feed, now_);
-    if (feed.discard || !feed.retain) free_frame(feed.held);
-  }
-  emit();
-}
-
-void Stage::lose_ring() {
-  note("host loses ring");
-  while (!ring_.empty()) {
-    const RingEntry entry = ring_.back();
-    ring_.pop_back();
-    if (!entry.frame) continue;
-    entry.frame->in_ring = false;
-    vsnoop_returned(v_, &entry.frame->held, now_);
-  }
-}
-
-// The guest cannot come back to this backend.
-void Stage::stop_guest() {
-  note("host stop");
-  lose_ring();
-  for (Line& line : lines_) {
-    vsnoop_flow_info f;
-    if (vsnoop_flow(v_, line.ref, &f) && f.early_ack != f.guest_ack) line.stopped = true;
-  }
-  release(vsnoop_guest_stop(v_, guest_id, now_));
-  discard();
-  emit();
-}
-
-// Frames that came back out of a ring after their flow had ended.
-void Stage::discard() {
-  vsnoop_feed feed;
-  while (failure_.empty() && vsnoop_next(v_, guest_id, &feed, now_)) {
-    if (!feed.discard) return fail("a frame waits for a stopped guest");
-    vsnoop_fed(v_, guest_id, &feed, now_);
-    free_frame(feed.held);
-  }
-}
-
-// Live migration: the guest goes on elsewhere, where nobody knows its connections.
-void Stage::move_guest() {
-  ++totals_.migrations;
-  const bool drained = vsnoop_stats(v_, guest_id)->outstanding == 0;
-  move_by_ = never;
-  stop_guest();
-  if (!live_.empty()) fail("frames are left when the guest has moved");
-  (void)drained;
-  collect();
-  create_engine();
-  quiesce_ends_ = never;
-  for (Line& line : lines_) {
-    line.ref = {0xffffffff, 0, 0};
-    line.touched = line.shown = false;
-    line.sacked.clear();
-  }
-  ring_back_ = std::max(ring_back_, now_ + 20000);
-}
-
-void Stage::emit() {
-  u8 buffer[VSNOOP_EMIT_MAX];
-  vsnoop_emission e;
-  while (failure_.empty() && vsnoop_emit(v_, &e, buffer, now_)) {
-    const Bytes f(buffer, buffer + e.length);
-    if (!checksums_right(f)) return fail("emitted with a wrong checksum");
-    const Segment s = parse(f);
-    Line& line = lines_[s.connection];
-    if (traced_)
-      note((e.to_guest ? "vsnoop< " : "vsnoop> ") + text(line, s, e.to_guest) + "  // " +
-           vsnoop_reason_name(e.reason));
-    if (s.has(RST)) {
-      ++totals_.resets;
-      line.stopped = true;
-      if (e.to_guest) {
-        if (ring_up() && ring_.size() < scenario_.ring) ring_.push_back({f, nullptr});
-      } else {
-        send(f, true);
-      }
-      continue;
-    }
-    if (e.to_guest) return fail("vsnoop sends the guest something else than a reset");
-    for (const Range& block : s.sack)
-      if (distance(block.second, s.ack) > 0) line.sacked.push_back(block);
-    line.touched = true;
-    leaves(line, s, true);
-    send(f, true);
-  }
-}
-
-// I4 and P4, in the order in which frames leave the host.
-void Stage::leaves(Line& line, const Segment& s, bool by_vsnoop) {
-  if (s.has(RST) || s.has(SYN) || !s.has(ACK) || line.lies) return;
-  const u32 isn = line.peer->isn();
-  const u32 shift = scenario_.scale < 0 ? 0 : static_cast<u32>(scenario_.scale);
-  const u32 ack = s.ack - isn, edge = ack + (static_cast<u32>(s.window) << shift);
-  if (line.touched && line.shown) {
-    if (distance(ack, line.shown_ack) < 0)
-      fail("I4: the ACK number moves left from " + std::to_string(line.shown_ack) + ": " +
-           text(line, s, false));
-    if (distance(edge + (1u << shift), line.shown_edge) <= 0)
-      fail("I4: the right edge moves left from " + std::to_string(line.shown_edge) + ": " +
-           text(line, s, false));
-  }
-  for (const auto& [left, right] : line.sacked)
-    if (distance(s.ack, left) >= 0 && distance(s.ack, right) < 0)
-      fail("P4: the ACK stops at or inside a range that vsnoop SACKed: " + text(line, s, false));
-  if (by_vsnoop && distance(ack, line.peer->una()) < 0) return;  // late, but never wrong
-  line.shown_ack = line.shown ? std::max(line.shown_ack, ack) : ack;
-  line.shown_edge = line.shown ? std::max(line.shown_edge, edge) : edge;
-  line.shown = true;
-}
-
-// --- the guest -----------------------------------------------------------------------------------
-
-void Stage::from_guest(Line& line, const Segment& segment, u32 first) {
-  if (!ring_up()) return;
-  Bytes bytes = build(segment, false, first);
-  const vsnoop_frame frame = {bytes.data(), static_cast<u32>(bytes.size()),
-                              static_cast<u32>(bytes.size()), 0, VSNOOP_CHECKSUM_UNKNOWN};
-  vsnoop_flow_info before;
-  const bool tracked = vsnoop_flow(v_, line.ref, &before);
-  if (tracked && (before.early_ack != before.guest_ack || before.shown_edge != before.right_edge))
-    line.touched = true;
-  const bool untouched = !line.touched;
-  const vsnoop_verdict verdict = vsnoop_from_guest(v_, guest_id, &frame, now_);
-  if (traced_) {
-    static const char* const actions[] = {"PASS", "PUSH", "KEEP", "EDIT", "DROP"};
-    note("> " + text(line, segment, false) + "  // " + actions[verdict.action] + " " +
-         vsnoop_reason_name(verdict.reason));
-  }
-  if (verdict.flow.slot != 0xffffffff) line.ref = verdict.flow;
-  release(verdict.released);
-  if (verdict.action == VSNOOP_EDIT &&
-      vsnoop_apply_edit(bytes.data(), static_cast<u32>(bytes.size()), &verdict.edit, 0))
-    fail("an edit is refused");
-  if (verdict.action == VSNOOP_DROP && untouched && !line.stopped)
-    fail("I5: a guest's segment is dropped on a flow that never promised: " +
-         text(line, segment, false));
-  if (verdict.action == VSNOOP_EDIT && untouched) {
-    vsnoop_flow_info f;
-    if (vsnoop_flow(v_, line.ref, &f) && f.early_ack == f.guest_ack && f.shown_edge == f.right_edge)
-      fail("I5: a guest's segment is changed on a flow that never promised: " +
-           text(line, segment, false));
-  }
-  if (verdict.action == VSNOOP_PASS || verdict.action == VSNOOP_EDIT) {
-    if (!checksums_right(bytes)) fail("a guest's segment leaves with a wrong checksum");
-    const Segment out = parse(bytes);
-    vsnoop_flow_info f;
-    if (vsnoop_flow(v_, line.ref, &f)) leaves(line, out, false);
-    if (traced_ && verdict.action == VSNOOP_EDIT) note("// seen as " + text(line, out, false));
-    send(bytes, true);
-  }
-  emit();
-  check(line);
-}
-
-void Stage::guest_runs() {
-  std::vector<vsnoop_held*> late;
-  const auto consumed = [&](vsnoop_held* held) {
-    note("host consumed");
-    if (vsnoop_consumed(v_, held, now_)) free_frame(held);
-  };
-  while (!ring_.empty() && failure_.empty()) {
-    RingEntry entry = std::move(ring_.front());
-    ring_.pop_front();
-    if (entry.frame) {
-      entry.frame->in_ring = false;
-      if (scenario_.late_reports)
-        late.push_back(&entry.frame->held);
-      else
-        consumed(&entry.frame->held);
-    } else {
-      note("host progress");
-      vsnoop_progress(v_, guest_id, 0, now_);
-    }
-    if (!checksums_right(entry.bytes)) continue;
-    const Segment s = parse(entry.bytes);
-    Line& line = lines_[s.connection];
-    if (now_ < firewall_until_ && s.length) continue;
-    if (line.started) line.guest->get(entry.bytes, s, now_);
-    emit();
-    if (ring_.empty()) {
-      for (vsnoop_held* held : late) consumed(held);
-      late.clear();
-      feed();
-    }
-  }
-  for (vsnoop_held* held : late) consumed(held);
-  for (Line& line : lines_)
-    if (line.started && line.guest->due() <= now_) line.guest->tick(now_);
-  emit();
-}
-
-// --- what must hold ------------------------------------------------------------------------------
-
-void Stage::check(Line& line) {
-  const vsnoop_guest_stats& s = *vsnoop_stats(v_, guest_id);
-  if (s.held > scenario_.budget)
-    fail("I7: held " + std::to_string(s.held) + " of " + std::to_string(scenario_.budget));
-  if (s.used - s.held > scenario_.budget) fail("I2b: reserved more than the budget");
-  if (scenario_.total_budget && s.held > scenario_.total_budget)
-    fail("I7: held more than there is over all guests");
-  vsnoop_flow_info f;
-  if (!vsnoop_flow(v_, line.ref, &f)) return;
-  if (f.state == VSNOOP_FLOW_STOPPED) {
-    line.stopped = true;
+  if (const auto icmp = too_big(bytes)) {
+    if (Line* line = line_of(icmp->connection); line && line->started)
+      line->peer->too_big(icmp->seq, icmp->mtu, now_);
     return;
   }
-  if (f.early_ack != f.guest_ack || f.shown_edge != f.right_edge) line.touched = true;
-  const auto ordered = [&](u32 a, u32 b, const char* what) {
-    if (distance(a, b) > 0) fail(std::string(what) + " is broken: " + describe(line));
-  };
-  ordered(f.early_ack, f.rcv_nxt, "I1 early_ack <= rcv_nxt");
-  ordered(f.early_ack, f.right_edge, "I2 early_ack <= right_edge");
-  ordered(f.early_ack, f.shown_edge, "early_ack <= shown_edge");
-  ordered(f.shown_edge, f.right_edge, "I2b shown_edge <= right_edge");
-  ordered(f.guest_ack, f.early_ack, "guest_ack <= early_ack");
-  if (scenario_.flow_budget &&
-      (f.held > scenario_.flow_budget || f.reserved > scenario_.flow_budget))
-    fail("I7: a flow has more than its share: " + describe(line));
-  // What is promised lies in what the peer has sent.
-  if (!line.lies && distance(f.early_ack, f.peer_nxt) > 0)
-    fail("promised what the peer never sent: " + describe(line));
-  if (f.early_ack != f.guest_ack && (steps_ % 4 == 0 || traced_)) check_custody(line, f);
-  // I2b: what is shown beyond the first 64 KiB is reserved, at a byte of memory a byte at least;
-  // but for what was lent to others while the connection was at rest.
-  if (line.spoke_at && now_ - line.spoke_at > 250000) line.rested = true;
-  line.spoke_at = now_;
-  const u32 from = distance(f.rcv_nxt, f.guest_ack + 65536) > 0 ? f.rcv_nxt : f.guest_ack + 65536;
-  const u32 needed = distance(f.shown_edge, from) > 0 ? f.shown_edge - from : 0;
-  if (f.reserved >= f.shown_edge - f.rcv_nxt) line.rested = false;
-  if (f.reserved < needed && !line.rested && !line.lies)
-    fail("I2b: shown beyond what is reserved: " + describe(line));
+  const Segment s = parse(bytes);
+  Line* line = line_of(s.connection);
+  if (!line || !line->started) return;
+  const u32 una = line->peer->una();
+  line->peer->get(bytes, s, now_);
+  if (line->peer->una() != una) line->moved_at = now_;
 }
 
-// I3: every promised byte is in custody.
-void Stage::check_custody(const Line& line, const vsnoop_flow_info& f) {
-  const u32 isn = line.peer->isn();
-  std::vector<Range> have;
-  for (const auto& [held, h] : live_)
-    if (h->connection == line.peer->options().connection && h->retain)
-      have.push_back({h->seq - isn, h->seq - isn + h->length});
-  std::sort(have.begin(), have.end());
-  u32 at = f.guest_ack - isn;
-  for (const auto& [begin, end] : have)
-    if (begin <= at && end > at) at = end;
-  if (at < f.early_ack - isn)
-    fail("I3: byte " + std::to_string(at) + " was promised and is not held: " + describe(line));
-}
-
-void Stage::check_accounts() {
-  const vsnoop_guest_stats& s = *vsnoop_stats(v_, guest_id);
-  u64 held = 0, reserved = 0, outstanding = 0;
-  for (const auto& [key, h] : live_) held += h->memory;
-  u32 cursor = 0;
-  vsnoop_flow_info f;
-  while (vsnoop_flow_next(v_, &cursor, &f))
-    reserved += f.reserved, outstanding += f.early_ack - f.guest_ack;
-  if (s.held != held)
-    fail("accounts: held " + std::to_string(s.held) + ", frames cost " + std::to_string(held));
-  if (s.used != held + reserved)
-    fail("accounts: used " + std::to_string(s.used) + " is not held " + std::to_string(held) +
-         " + reserved " + std::to_string(reserved));
-  if (s.outstanding != outstanding)
-    fail("accounts: outstanding " + std::to_string(s.outstanding) + ", flows say " +
-         std::to_string(outstanding));
-}
-
-void Stage::check_end() {
-  bool hurt = false;  // by something that breaks connections by itself
-  for (const Fault& fault : scenario_.faults)
-    hurt |= fault.kind == FaultKind::migrate || fault.kind == FaultKind::restart ||
-            (fault.kind == FaultKind::lose_ring && fault.size * 1000u > grace);
-  for (Line& line : lines_) {
-    ++totals_.connections;
-    const Tcp &peer = *line.peer, &guest = *line.guest;
-    totals_.finished += peer.state() == Tcp::finished;
-    const u32 sent = peer.options().bytes;
-    if (line.lies) continue;                                               // it has itself to blame
-    if (!ended(peer, guest) && now_ - line.moved_at < patience) continue;  // slow, no more
-    if (!ended(peer, guest)) fail("the peer hangs: " + describe(line));
-    // A guest that waits for a peer that is gone is no fault of vsnoop's: it asks (keep-alive).
-    if (!ended(guest, peer)) fail("the guest hangs: " + describe(line));
-    if (guest.received() > sent) fail("the guest gets more than was sent: " + describe(line));
-    // A promise is what the peer took off its list; FIN counts as one.
-    if (peer.state() == Tcp::finished && (!guest.has_fin() || guest.received() != sent))
-      fail("the peer finished and the guest lacks bytes: " + describe(line));
-    const bool alive = guest.state() != Tcp::gone && guest.state() != Tcp::aborted;
-    if (alive && distance(peer.una(), guest.rcv_nxt()) > 0 && peer.state() != Tcp::reset &&
-        peer.state() != Tcp::aborted && peer.state() != Tcp::gone && !line.stopped)
-      fail("a byte was acknowledged, never arrived, and nobody was shown a reset: " +
-           describe(line));
-    if (line.harmed || hurt) continue;
-    if (line.stopped) fail("fail-stop without need: " + describe(line));
-    const bool cut_off =
-        lost_ >= 5 && (peer.state() == Tcp::timed_out || guest.state() == Tcp::timed_out);
-    if (!cut_off && (peer.state() != Tcp::finished || guest.state() != Tcp::finished))
-      fail("not finished: " + describe(line));
-  }
-  if (!failure_.empty()) return;
-  check_accounts();
-  // What the guest still has to take, it takes; then nothing is left.
-  release(vsnoop_guest_stop(v_, guest_id, now_));
-  while (!ring_.empty()) {
-    const RingEntry entry = ring_.front();
-    ring_.pop_front();
-    if (!entry.frame) continue;
-    entry.frame->in_ring = false;
-    if (vsnoop_consumed(v_, &entry.frame->held, now_)) free_frame(&entry.frame->held);
-  }
-  release(vsnoop_tick(v_, now_));
-  discard();
-  const vsnoop_guest_stats& s = *vsnoop_stats(v_, guest_id);
-  if (!live_.empty()) fail(std::to_string(live_.size()) + " frames were never freed");
-  if (s.used || s.held || s.outstanding || s.flows_outstanding)
-    fail("accounts are open at the end: used " + std::to_string(s.used) + " held " +
-         std::to_string(s.held) + " outstanding " + std::to_string(s.outstanding));
+Stage::Line* Stage::line_of(u32 connection) {
+  const auto found = index_.find(connection);
+  return found == index_.end() ? nullptr : &lines_[found->second];
 }
 
 }  // namespace vsnoop_oracle

@@ -6,8 +6,7 @@
 namespace vsnoop_oracle {
 namespace {
 
-constexpr u64 min_rto = 200000, max_rto = 20000000;
-constexpr unsigned most_tries = 10;  // then ETIMEDOUT
+constexpr u64 min_rto = 200000;
 constexpr u64 delayed_ack = 40000;
 constexpr u64 challenge_interval = 50000;
 
@@ -74,6 +73,7 @@ u32 Tcp::offer() {
 void Tcp::send(u32 seq, u32 length, u8 flags, u64 now, const std::vector<Range>& dsack) {
   Segment s;
   s.connection = o_.connection;
+  s.hops = o_.hops;
   s.seq = o_.isn + seq;
   s.length = length;
   s.flags = flags;
@@ -95,7 +95,7 @@ void Tcp::send(u32 seq, u32 length, u8 flags, u64 now, const std::vector<Range>&
       if (s.sack.size() < 3) s.sack.push_back({r.first, r.second});
     for (Range& r : s.sack) r.first += other_isn_, r.second += other_isn_;
   }
-  if (flags & ACK) last_ack_ = rcv_nxt_, ack_at_ = never, unacked_ = 0;
+  if (flags & ACK) last_ack_ = rcv_nxt_, ack_at_ = never, unacked_ = unacked_bytes_ = 0;
   send_(s, seq);
 }
 
@@ -111,6 +111,7 @@ void Tcp::reply_reset(const Segment& s) {
   if (s.has(RST)) return;
   Segment r;
   r.connection = o_.connection;
+  r.hops = o_.hops;
   if (s.has(ACK)) {
     r.seq = s.ack;
     r.flags = RST;
@@ -128,7 +129,7 @@ void Tcp::agree(const Segment& s) {
   ts_ = o_.ts && s.has_ts;
   sack_ = o_.sack && s.sack_permitted;
   other_shift_ = s.scale;
-  if (s.has_ts) ts_recent_ = s.tsval;
+  if (s.has_ts) ts_recent_ = s.tsval, ts_recent_at_ = heard_;
   if (s.mss) o_.mss = std::min(o_.mss, s.mss);
   edge_ = 1 + s.window;
   max_window_ = s.window;
@@ -195,7 +196,9 @@ void Tcp::get(const Bytes& frame, const Segment& s, u64 now) {
   const u32 seq = s.seq - other_isn_, ack = s.ack - o_.isn;
   const u32 end_of = seq + s.length + s.has(FIN);
   if (!s.has(RST) && ts_ && !s.has_ts) return;
-  if (ts_ && s.has_ts && !s.has(RST) && distance(s.tsval, ts_recent_) < 0) return challenge(now);
+  if (ts_ && s.has_ts && !s.has(RST) && distance(s.tsval, ts_recent_) < 0 &&
+      now < ts_recent_at_ + o_.paws_us)
+    return challenge(now);
   if (s.has(RST)) {
     if (seq == rcv_nxt_) return end(state_ == finished ? finished : reset);
     if (distance(seq, rcv_nxt_) > 0 && distance(seq, right_) < 0) challenge(now);
@@ -212,8 +215,10 @@ void Tcp::get(const Bytes& frame, const Segment& s, u64 now) {
     return challenge(now);
   }
   if (distance(ack, una_ - max_window_) < 0) return challenge(now);
-  if (ts_ && distance(s.tsecr, clock(now)) > 0) fail_("is echoed a timestamp of the future");
-  if (ts_ && distance(seq, last_ack_) <= 0) ts_recent_ = s.tsval;
+  // A clock of microseconds wraps within a rest.
+  if (ts_ && o_.tick_us >= 1000 && distance(s.tsecr, clock(now)) > 0)
+    fail_("is echoed a timestamp of the future");
+  if (ts_ && distance(seq, last_ack_) <= 0) ts_recent_ = s.tsval, ts_recent_at_ = now;
   if (flight_.empty()) tries_ = 0;  // else only progress counts, as with tcp_retries2
   take_ack(s, now);
   if (over() && state_ != finished) return;
@@ -262,7 +267,7 @@ bool Tcp::take_ack(const Segment& s, u64 now) {
                       : sample / 2;
       srtt_ = srtt_ ? (7 * srtt_ + sample) / 8 : sample;
     }
-    rto_ = std::clamp(srtt_ + std::max<u64>(4 * rttvar_, 1000), min_rto, max_rto);
+    rto_ = std::clamp(srtt_ + std::max<u64>(4 * rttvar_, 1000), min_rto, o_.max_rto_us);
     const u32 acked = ack - una_;
     una_ = ack;
     nxt_ = std::max(nxt_, una_);
@@ -304,6 +309,7 @@ void Tcp::find_losses(u64 now) {
   reorder_at_ = never;
   unsigned above = 0;
   for (const Sent& f : flight_) above += f.sacked;
+  const bool by_time = o_.sender == Sender::rack;
   const u64 slack = std::max<u64>(min_rtt_ / 4, 1000);
   for (Sent& f : flight_) {
     if (f.sacked) {
@@ -311,9 +317,9 @@ void Tcp::find_losses(u64 now) {
       continue;
     }
     if (f.lost) continue;
-    if (newest_delivered_ > f.at + slack || (above >= 3 && !f.resent)) {
+    if ((by_time && newest_delivered_ > f.at + slack) || (above >= 3 && !f.resent)) {
       f.lost = true;
-    } else if (above && newest_delivered_ >= f.at) {
+    } else if (by_time && above && newest_delivered_ >= f.at) {
       reorder_at_ = std::min(reorder_at_, now + slack);
     }
   }
@@ -371,7 +377,8 @@ void Tcp::take_data(const Bytes& frame, const Segment& s, u64 now) {
   if (now >= read_at_) read();
   const bool plain = in_order && rcv_nxt_ - before == end_of - begin && stop == end_of &&
                      above_.empty() && !s.has(FIN);
-  if (!plain || ++unacked_ >= 2)
+  unacked_bytes_ += rcv_nxt_ - before;
+  if (!plain || ++unacked_ >= 2 || unacked_bytes_ >= o_.buffer / 2)
     send_ack(now);
   else if (ack_at_ == never)
     ack_at_ = now + delayed_ack;
@@ -406,6 +413,10 @@ void Tcp::transmit(Sent& sent, u64 now) {
        now);
 }
 
+u32 Tcp::available() const {
+  return o_.rest_at && !resumed_ ? std::min(1 + o_.rest_at, data_end()) : data_end();
+}
+
 void Tcp::push(u64 now) {
   if (state_ != open) return;
   u32 pipe = in_flight();
@@ -416,12 +427,14 @@ void Tcp::push(u64 now) {
     pipe += f.length;
     transmit(f, now);
   }
-  while (nxt_ < data_end() && distance(edge_, nxt_) > 0 && pipe < std::max(cwnd_, u32(o_.mss))) {
+  const u32 have = available();
+  if (have < data_end() && una_ == have && resume_at_ == never) resume_at_ = now + o_.rest_us;
+  while (nxt_ < have && distance(edge_, nxt_) > 0 && pipe < std::max(cwnd_, u32(o_.mss))) {
     const u32 room = edge_ - nxt_;
     const u32 most = static_cast<u32>(o_.mss) * o_.gro;
-    u32 length = std::min({most, data_end() - nxt_, room});
+    u32 length = std::min({most, have - nxt_, room});
     // Nagle's kin: no silly segments while others are on their way (RFC 9293 3.8.6.2.1).
-    if (length < o_.mss && length < data_end() - nxt_ && !flight_.empty()) break;
+    if (length < o_.mss && length < have - nxt_ && !flight_.empty()) break;
     const bool fin = nxt_ + length == data_end() && o_.closing == Closing::with_data &&
                      distance(edge_, data_end()) > 0;
     flight_.push_back({nxt_, length, fin, now, false, false, false});
@@ -451,7 +464,7 @@ void Tcp::arm(u64 now) {
     return;
   }
   timer_ = never;
-  if (nxt_ >= data_end()) {
+  if (nxt_ >= available()) {
     probe_ = never;
   } else if (probe_ == never) {
     probe_wait_ = rto_;
@@ -465,7 +478,7 @@ void Tcp::timeout(u64 now) {
     timer_ = now + (1000000ull << tries_);
     return send(0, 0, state_ == syn_sent ? SYN : SYN | ACK, now);
   }
-  if (++tries_ > most_tries) return end(timed_out);
+  if (++tries_ > o_.most_tries) return end(timed_out);
   timer_ = never;
   if (flight_.empty()) return;
   // RFC 6298 5; a SACKed head means that the receiver has reneged (RFC 2018 8).
@@ -479,7 +492,7 @@ void Tcp::timeout(u64 now) {
   recovering_ = true;
   recover_ = nxt_;
   dup_acks_ = 0;
-  rto_ = std::min(rto_ * 2, max_rto);
+  rto_ = std::min(rto_ * 2, o_.max_rto_us);
   Sent& head = flight_.front();
   head.lost = false, head.resent = true;
   transmit(head, now);
@@ -494,6 +507,10 @@ void Tcp::tick(u64 now) {
     offer();
     if (right_ - old >= std::min<u32>(2u * o_.mss, o_.buffer / 2) && right_ > old) send_ack(now);
   }
+  if (state_ == open && now >= resume_at_) {
+    resumed_ = true, resume_at_ = never;
+    push(now);
+  }
   if (now >= ack_at_) send_ack(now);
   if (now >= reorder_at_) {
     for (Sent& f : flight_)
@@ -504,8 +521,7 @@ void Tcp::tick(u64 now) {
   }
   // Tail loss probe (RFC 8985 7): the last segment once more, before the timeout.
   const u64 pto = 2 * srtt_ + 50000;
-  if (state_ == open && sack_ && !flight_.empty() && !tail_probed_ && !recovering_ && srtt_ &&
-      now >= flight_.back().at + pto && now < timer_) {
+  if (state_ == open && probes_tail() && now >= flight_.back().at + pto && now < timer_) {
     tail_probed_ = true;
     flight_.back().resent = true;
     transmit(flight_.back(), now);
@@ -513,8 +529,8 @@ void Tcp::tick(u64 now) {
   if (now >= timer_) timeout(now);
   if (over()) return;
   if (now >= probe_) {
-    if (++tries_ > most_tries) return end(timed_out);
-    probe_wait_ = std::min(probe_wait_ * 2, max_rto);
+    if (++tries_ > o_.most_tries) return end(timed_out);
+    probe_wait_ = std::min(probe_wait_ * 2, o_.max_rto_us);
     probe_ = now + probe_wait_;
     if (distance(edge_, nxt_) > 0) {
       probe_ = never;
@@ -538,11 +554,40 @@ u64 Tcp::due() const {
   u64 at = std::min({timer_, probe_, ack_at_, reorder_at_});
   if (state_ != open) return at;
   if (unread()) at = std::min(at, read_at_);
-  if (sack_ && !flight_.empty() && !tail_probed_ && !recovering_ && srtt_)
-    at = std::min(at, flight_.back().at + 2 * srtt_ + 50000);
+  at = std::min(at, resume_at_);
+  if (probes_tail()) at = std::min(at, flight_.back().at + 2 * srtt_ + 50000);
   if (flight_.empty() && probe_ == never)
     at = std::min(at, heard_ + o_.keep_alive_us * (tries_ + 1));
   return at;
+}
+
+// RFC 8985 7.
+bool Tcp::probes_tail() const {
+  return sack_ && o_.sender == Sender::rack && !flight_.empty() && !tail_probed_ && !recovering_ &&
+         srtt_;
+}
+
+// RFC 1191, RFC 5927 4: only what is in flight can be too big; it goes again in pieces.
+void Tcp::too_big(u32 raw, u16 mtu, u64 now) {
+  const u32 seq = raw - o_.isn, headers = ts_ ? 52 : 40;
+  if (state_ != open || distance(seq, una_) < 0 || distance(seq, nxt_) >= 0) return;
+  if (mtu < 68 || mtu - headers >= o_.mss) return;
+  o_.mss = static_cast<u16>(mtu - headers);
+  std::deque<Sent> pieces;
+  for (const Sent& f : flight_) {
+    const bool lost = !f.sacked && f.length > o_.mss;
+    for (u32 done = 0; done < f.length || (!f.length && !done);) {
+      Sent piece = f;
+      piece.seq += done;
+      piece.length = std::min<u32>(f.length - done, lost ? o_.mss : f.length);
+      done += std::max<u32>(piece.length, 1);
+      piece.fin = f.fin && done >= f.length;
+      if (lost) piece.lost = piece.resent = true;
+      pieces.push_back(piece);
+    }
+  }
+  flight_ = std::move(pieces);
+  push(now);
 }
 
 // --- misbehaviour --------------------------------------------------------------------------------
@@ -586,6 +631,7 @@ void Tcp::abort(u64) {
   if (state_ >= open) {
     Segment r;
     r.connection = o_.connection;
+    r.hops = o_.hops;
     r.flags = RST | ACK;
     r.seq = o_.isn + nxt_, r.ack = other_isn_ + rcv_nxt_;
     send_(r, 0);

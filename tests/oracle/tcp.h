@@ -9,6 +9,7 @@
 #include <deque>
 #include <functional>
 
+#include "tests/oracle/scenario.h"
 #include "tests/oracle/segment.h"
 
 namespace vsnoop_oracle {
@@ -29,7 +30,15 @@ struct TcpOptions {
   u32 gro = 1;     // segments that may come as one frame
   Closing closing = Closing::with_data;
   bool probes_with_data = false;  // of a closed window: one byte (BSD), or none (Linux)
+  Sender sender = Sender::rack;
+  u8 hops = 64;
   u64 keep_alive_us = 7000000;
+  u64 max_rto_us = 20000000;
+  unsigned most_tries = 10;               // then ETIMEDOUT
+  u32 tick_us = 1000;                     // of the timestamps
+  u64 paws_us = 24ull * 86400 * 1000000;  // RFC 7323 5.5: then TS.Recent is no longer true
+  u32 rest_at = 0;                        // the application has no more than so many bytes ...
+  u64 rest_us = 0;                        // ... for so long after they were acknowledged
 };
 
 class Tcp {
@@ -58,6 +67,9 @@ class Tcp {
   void tick(u64 now);
   u64 due() const;
 
+  /// ICMP "fragmentation needed" about a segment that begins at raw `seq`.
+  void too_big(u32 seq, u16 mtu, u64 now);
+
   const TcpOptions& options() const { return o_; }
   State state() const { return state_; }
   bool over() const { return state_ >= finished; }
@@ -66,6 +78,8 @@ class Tcp {
   u32 received() const { return rcv_nxt_ - 1 - (fin_got_ && rcv_nxt_ > fin_at_); }
   u32 rcv_nxt() const { return rcv_nxt_; }  // relative, as all numbers here
   u32 una() const { return una_; }
+  /// What it may send beyond what was acknowledged.
+  u32 window() const { return edge_ - una_; }
   bool has_fin() const { return fin_got_ && rcv_nxt_ > fin_at_; }
   std::string describe() const;
 
@@ -95,7 +109,7 @@ class Tcp {
     u32 end() const { return seq + length + fin; }
   };
 
-  u32 clock(u64 now) const { return o_.clock + static_cast<u32>(now / 1000); }
+  u32 clock(u64 now) const { return o_.clock + static_cast<u32>(now / o_.tick_us); }
   u32 data_end() const { return 1 + o_.bytes; }
   void send(u32 seq, u32 length, u8 flags, u64 now, const std::vector<Range>& dsack = {});
   void send_ack(u64 now, const std::vector<Range>& dsack = {});
@@ -112,9 +126,11 @@ class Tcp {
   u32 unread() const { return rcv_nxt_ - has_fin() - read_; }
   void read();
   void push(u64 now);
+  u32 available() const;
   void transmit(Sent& sent, u64 now);
   u32 in_flight() const;
   bool may_close() const;
+  bool probes_tail() const;
   void arm(u64 now);
   void timeout(u64 now);
   void end(State state) { state_ = state, timer_ = probe_ = ack_at_ = never; }
@@ -128,6 +144,7 @@ class Tcp {
   bool ts_ = false, sack_ = false;
   int own_shift_ = 0, other_shift_ = 0;
   u32 other_isn_ = 0, ts_recent_ = 0;
+  u64 ts_recent_at_ = 0;
   u64 heard_ = 0;  // last time that anything came
 
   // Sending.
@@ -138,13 +155,15 @@ class Tcp {
   u64 srtt_ = 0, rttvar_ = 0, rto_ = 200000, min_rtt_ = 1000000, newest_delivered_ = 0;
   u64 timer_ = never, probe_ = never, probe_wait_ = 0, reorder_at_ = never;
   unsigned tries_ = 0;
+  u64 resume_at_ = never;
+  bool resumed_ = false;
   bool fin_sent_ = false, fin_acked_ = false, app_closed_ = false;
 
   // Receiving.
   u32 rcv_nxt_ = 1, right_ = 1, read_ = 1, last_ack_ = 1;
   std::vector<Range> above_;
   bool shrinks_ = false, fin_got_ = false;
-  u32 fin_at_ = 0, refuses_ = 0, unacked_ = 0;
+  u32 fin_at_ = 0, refuses_ = 0, unacked_ = 0, unacked_bytes_ = 0;
   u64 read_at_ = 0, ack_at_ = never, challenged_ = 0;
 };
 

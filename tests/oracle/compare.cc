@@ -1,0 +1,197 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+#include "tests/oracle/compare.h"
+
+#include <algorithm>
+#include <cstdio>
+
+namespace vsnoop_oracle {
+namespace {
+
+constexpr u32 plain_ring = 256, plain_budget = 8u << 20, plain_records = 64;
+
+struct Run {
+  std::string failure, left;
+  std::vector<Course> courses;
+  Stage::Totals totals;
+
+  Run(const Scenario& scenario, vsnoop_policy policy, int only = -1) {
+    Stage stage(scenario, {.policy = policy, .only = only});
+    failure = stage.run();
+    left = stage.left_over();
+    courses = stage.courses();
+    totals = stage.totals();
+  }
+};
+
+bool harms(FaultKind kind) {
+  switch (kind) {
+    case FaultKind::peer_vanishes:
+    case FaultKind::guest_vanishes:
+    case FaultKind::lie_little:
+    case FaultKind::lie_far:
+    case FaultKind::abort:
+    case FaultKind::close:
+    case FaultKind::peer_abort:
+      return true;
+    default:
+      return false;
+  }
+}
+
+// A connection that its own fault ends may end in any way.
+bool compared(const Scenario& scenario, size_t stream) {
+  return std::none_of(scenario.events.begin(), scenario.events.end(), [&](const Event& event) {
+    return event.stream % scenario.streams.size() == stream && harms(event.kind);
+  });
+}
+
+std::string seconds(u64 us) {
+  if (us == never) return "never";
+  char text[32];
+  std::snprintf(text, sizeof text, "%.3f s", static_cast<double>(us) / 1e6);
+  return text;
+}
+
+u64 since(const Course& course, u64 at) {
+  return at == never ? never : at - std::min(at, course.start);
+}
+
+/// Why vsnoop did not promise, or ended it: what was said most often.
+std::string reason_of(const Stage::Totals& totals) {
+  static const u8 ends[] = {VSNOOP_REASON_failstop_giveup, VSNOOP_REASON_failstop_age,
+                            VSNOOP_REASON_failstop_gone};
+  for (u8 reason : ends)
+    if (totals.reasons[reason]) return vsnoop_reason_name(reason);
+  static const u8 refusals[] = {
+      VSNOOP_REASON_guest_closed, VSNOOP_REASON_closing,      VSNOOP_REASON_quiescing,
+      VSNOOP_REASON_guest_silent, VSNOOP_REASON_rst_pause,    VSNOOP_REASON_no_budget,
+      VSNOOP_REASON_no_record,    VSNOOP_REASON_holes_full,   VSNOOP_REASON_not_taken,
+      VSNOOP_REASON_redelivery,   VSNOOP_REASON_table_full,   VSNOOP_REASON_draining,
+      VSNOOP_REASON_paws,         VSNOOP_REASON_out_of_window};
+  u8 most = VSNOOP_REASON_none;
+  for (u8 reason : refusals)
+    if (totals.reasons[reason] && (!most || totals.reasons[reason] > totals.reasons[most]))
+      most = reason;
+  return most ? vsnoop_reason_name(most) : "-";
+}
+
+class Judge {
+ public:
+  Judge(const Scenario& scenario, Comparison& out) : scenario_(scenario), out_(out) {}
+
+  // Returns the kind of difference; nothing if there is none.
+  std::string connection(const char* against, const Course& off, const Run& run, size_t i,
+                         bool counted) {
+    const Course& policy = run.courses[i];
+    if (counted) ++out_.connections;
+    if (!off.well()) {
+      if (counted) out_.only_policy += policy.well();
+      return "";
+    }
+    const auto say = [&](const std::string& kind) {
+      out_.differences.push_back(
+          {kind, "stream " + std::to_string(i) + " " + kind + ": " + against + " last byte after " +
+                     seconds(since(off, off.to_guest[Course::marks - 1])) + ", over after " +
+                     seconds(since(off, off.over())) + "; with the policy " +
+                     seconds(since(policy, policy.to_guest[Course::marks - 1])) + " and " +
+                     seconds(since(policy, policy.over())) + " (" + reason_of(run.totals) +
+                     ")\n  " + against + ": " + off.text + "\n  policy: " + policy.text});
+      return kind;
+    };
+    if (!policy.well())
+      return say(std::string("lost-") + name_of(policy.peer) + "-" + name_of(policy.guest) +
+                 (policy.stopped ? "-stopped" : ""));
+    if (counted) {
+      ++out_.both;
+      const u64 a = off.to_guest[Course::marks - 1], b = policy.to_guest[Course::marks - 1];
+      out_.sooner += since(policy, b) < since(off, a);
+      out_.later += since(policy, b) > since(off, a);
+    }
+    const bool is_plain = plain(scenario_);
+    if (counted && is_plain) out_.slow += !within(slow, off, policy);
+    if (within(late, off, policy)) return "";
+    if (counted && is_plain) ++out_.late;
+    return is_plain ? say("late") : "";
+  }
+
+ private:
+  // Each eighth of the bytes, the last with the FIN; the answer; the end.
+  static bool within(const Bound& bound, const Course& off, const Course& policy) {
+    for (u32 k = 0; k < Course::marks; ++k)
+      if (!bound.holds(since(off, off.to_guest[k]), since(policy, policy.to_guest[k])))
+        return false;
+    return bound.holds(since(off, off.to_peer), since(policy, policy.to_peer)) &&
+           bound.holds(since(off, off.over()), since(policy, policy.over()));
+  }
+
+  const Scenario& scenario_;
+  Comparison& out_;
+};
+
+// Without the faults that only the slower of two runs lived to see.
+Scenario seen_by_both(const Scenario& scenario, const Course& off) {
+  Scenario less = scenario;
+  std::erase_if(less.events, [&](const Event& event) {
+    return event.kind != FaultKind::lose_to_guest && event.kind != FaultKind::corrupt_to_guest &&
+           event.at_us + 1000000 > off.over();
+  });
+  return less;
+}
+
+std::string first_words(const std::string& failure) {
+  return failure.substr(0, std::min(failure.find(':'), failure.find(" (")));
+}
+
+}  // namespace
+
+bool plain(const Scenario& s) {
+  return s.ring >= plain_ring && s.budget >= plain_budget && !s.flow_budget && !s.total_budget &&
+         s.custodies >= plain_records && s.flows >= s.streams.size();
+}
+
+Comparison compare(const Scenario& scenario, bool fresh) {
+  Comparison out;
+  const Run off(scenario, VSNOOP_POLICY_OFF);
+  if (!off.failure.empty()) {
+    out.differences.push_back({"oracle: " + first_words(off.failure), "off: " + off.failure});
+    return out;
+  }
+  const Run run(scenario, VSNOOP_POLICY_HOLD);
+  out.promised = run.totals.promised;
+  if (!run.failure.empty()) {
+    out.differences.push_back({first_words(run.failure), run.failure});
+    return out;
+  }
+  Judge judge(scenario, out);
+  for (size_t i = 0; i < scenario.streams.size(); ++i) {
+    if (!compared(scenario, i)) continue;
+    const size_t before = out.differences.size();
+    if (judge.connection("off", off.courses[i], run, i, true).empty()) continue;
+    const Scenario less = seen_by_both(scenario, off.courses[i]);
+    if (less.events.size() == scenario.events.size()) continue;
+    const std::vector<Difference> was = out.differences;
+    out.differences.resize(before);
+    const Run again(less, VSNOOP_POLICY_HOLD);
+    if (!again.failure.empty() || !judge.connection("off", off.courses[i], again, i, false).empty())
+      out.differences = was;
+  }
+  if (!fresh) return out;
+  for (size_t i = 0; i < scenario.streams.size(); ++i) {
+    if (!compared(scenario, i)) continue;
+    const Run alone(scenario, VSNOOP_POLICY_HOLD, static_cast<int>(i));
+    if (!alone.failure.empty()) {
+      out.differences.push_back({first_words(alone.failure), "alone: " + alone.failure});
+      continue;
+    }
+    judge.connection("alone", alone.courses[i], run, i, false);
+    const u32 a = alone.courses[i].widest, b = run.courses[i].widest;
+    if (b + 4096 < a / 4 * 3)
+      out.differences.push_back({"window", "stream " + std::to_string(i) +
+                                               " window: " + std::to_string(a) + " alone, " +
+                                               std::to_string(b) + " after the others"});
+  }
+  if (!run.left.empty()) out.differences.push_back({"left", "left over: " + run.left});
+  return out;
+}
+
+}  // namespace vsnoop_oracle
