@@ -61,6 +61,49 @@ holds "postinst" "$(<"$dir/control/postinst")" "vsnoop-xen-netback"
 odd=$(find "$dir/tools" "$dir/dkms" -type f -perm /022 -o -name '*.orig' -o -name '*.o')
 [[ ! $odd ]] || fail "should not be packaged so: $odd"
 
+# --- the vif script, through the life of its package, with the real dpkg in a folder of its own
+root=$dir/root
+mkdir -p "$root"/{etc/xen/scripts,var/lib/dpkg/{info,updates,triggers}}
+: >"$root/var/lib/dpkg/status"
+# shellcheck disable=SC2016 # for the scripts' own shell
+plain='echo "${0##*/} $*"'
+printf '#!/bin/sh\n%s\n' "$plain" | tee "$root"/etc/xen/scripts/vif-{bridge,openvswitch} >/dev/null
+chmod 755 "$root"/etc/xen/scripts/*
+package() {
+  dpkg --root="$root" --log=/dev/null --force-depends --force-script-chrootless --force-not-root "$@" \
+    </dev/null >"$dir/dpkg.out" 2>&1 || fail "dpkg $1: $(<"$dir/dpkg.out")"
+}
+# starts WHEN: guests that name these scripts start, and nothing of another's is touched.
+starts() {
+  local kind said
+  for kind in bridge openvswitch; do
+    name=vif-vsnoop-$kind
+    [[ $kind != bridge ]] || name=vif-vsnoop
+    said=$(VSNOOP_XEN_CONF=$dir/none "$root/etc/xen/scripts/$name" online a=b 2>&1) || true
+    [[ $said == "vif-$kind online a=b" ]] || fail "$name $1: $said"
+    [[ $(tail -n 1 "$root/etc/xen/scripts/vif-$kind") == "$plain" ]] ||
+      fail "vif-$kind $1 is not what it was"
+  done
+}
+script=$root/etc/xen/scripts/vif-vsnoop
+package --install "$tools"
+starts "with the tools"
+package --remove vsnoop-tools
+starts "after they were removed"
+package --purge vsnoop-tools
+starts "after they were purged"
+holds "purge" "$(<"$dir/dpkg.out")" "stays for guests that name it"
+[[ ! -e $root/etc/vsnoop/xen.conf ]] || fail "purged, but for /etc/vsnoop/xen.conf"
+package --install "$tools"
+starts "with the tools again"
+cmp -s "$script" xen-netback-patch/scripts/vif-vsnoop || fail "the script is not the package's again"
+package --purge vsnoop-tools
+starts "after they were purged at once"
+rm -r "$root/etc/xen"
+package --install "$tools"
+package --purge vsnoop-tools
+[[ ! -e $root/etc/xen/scripts/vif-vsnoop ]] || fail "without Xen something stays"
+
 # --- the module
 # Only netback's part of the archive, so that it need be unpacked but once.
 netback=drivers/net/xen-netback
