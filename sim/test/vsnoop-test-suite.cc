@@ -877,6 +877,51 @@ EveryByteArrivesUnderLossAndReordering(Case& test)
 }
 
 void
+NobodyIsWorseOff(Case& test)
+{
+    // Off is the oracle: what completes with plain netback completes with hold, every byte, and not
+    // much later. The bound is that of tests/oracle; the losses are drawn anew for other courses.
+    Config::SetDefault("ns3::MessageStream::CheckContent", BooleanValue(true));
+    const uint64_t sizes[] = {5000, 100000, 1000000};
+    for (uint32_t run = 1; run <= 12; ++run)
+    {
+        const uint64_t size = sizes[run % 3];
+        const char* guest = run % 2 ? "io" : "busy";
+        Config::SetDefault("ns3::Vif::RingSlots", UintegerValue(run % 4 ? 256 : 16));
+        Transfer::Result results[2];
+        for (int i = 0; i < 2; ++i)
+        {
+            results[i] = Send(i ? "hold" : "netback",
+                              2 + run % 3,
+                              guest,
+                              size,
+                              run % 4 == 1,
+                              [&](TestbedHelper& testbed) {
+                                  testbed.loss = run % 5 ? 0.01 : 0;
+                                  testbed.reorder = run % 7 ? 0.01 : 0.1;
+                                  testbed.run = 100 + run;
+                              });
+        }
+        const std::string what = "run " + std::to_string(run) + ", " + guest + ", " +
+                                 std::to_string(size) + " bytes";
+        if (results[0].received == size)
+        {
+            test.Same(uint64_t{results[1].received}, size, what + ": bytes read");
+            test.Between(results[1].sender.GetSeconds(),
+                         0,
+                         4 * results[0].sender.GetSeconds() + 5,
+                         what + ": sender");
+            test.Between(results[1].receiver.GetSeconds(),
+                         0,
+                         4 * results[0].receiver.GetSeconds() + 5,
+                         what + ": receiver");
+        }
+    }
+    Config::SetDefault("ns3::Vif::RingSlots", UintegerValue(256));
+    Config::SetDefault("ns3::MessageStream::CheckContent", BooleanValue(false));
+}
+
+void
 EveryByteArrivesWithLittleRoom(Case& test)
 {
     Config::SetDefault("ns3::MessageStream::CheckContent", BooleanValue(true));
@@ -994,6 +1039,7 @@ VsnoopTestSuite g_transfer(
      {"loss is repaired while the guest waits", LossIsRepairedWhileTheGuestWaits},
      {"every byte arrives under loss and reordering", EveryByteArrivesUnderLossAndReordering},
      {"every byte arrives with little room", EveryByteArrivesWithLittleRoom},
+     {"nobody is worse off than with netback alone", NobodyIsWorseOff},
      {"the driver domain is charged", TheDriverDomainIsCharged},
      {"the neighbours keep their time", TheNeighboursKeepTheirTime},
      {"a run repeats exactly", ARunRepeatsExactly}});

@@ -29,9 +29,15 @@ struct HostFrame {
   bool live;
   bool in_ring;
   bool fed_once;
+  // Its last re-delivery: when, what the guest had acknowledged, and how often so.
+  uint64_t again_at = UINT64_MAX;
+  uint32_t again_ack = 0, agains = 0;
 };
 
 namespace {
+
+// Times that a frame is delivered again without time or progress between.
+constexpr uint32_t most_again = 2;
 
 constexpr uint8_t guest_mac[6] = {0x02, 0, 0, 0, 0, 0x01};
 constexpr uint8_t peer_mac[6] = {0x02, 0, 0, 0, 0, 0x02};
@@ -405,6 +411,13 @@ size_t World::feed(uint16_t guest, size_t most) {
               other->arrival < frame->arrival)
             fail("FIFO: " + frame->packet.text() + " overtakes " + other->packet.text());
       if (frame->in_ring) fail("frame enters the ring twice: " + frame->packet.text());
+      if (feed.again) {
+        const uint32_t acked = frame->connection->guest_acked_;
+        if (frame->again_at != now_ || frame->again_ack != acked) frame->agains = 0;
+        frame->again_at = now_, frame->again_ack = acked;
+        if (++frame->agains > most_again)
+          fail("answers itself: delivered again and again at one instant: " + frame->packet.text());
+      }
       std::vector<uint8_t> bytes = frame->bytes;
       const bool was_right = checksums_right(bytes, partial);
       if (vsnoop_apply_edit(bytes.data(), static_cast<uint32_t>(bytes.size()), &feed.edit, partial))

@@ -13,7 +13,7 @@
 // end would. After every call the harness drives the host's duties (automatic mode: frames enter
 // the ring and are consumed at once, owed frames are emitted) and asserts what must hold always:
 //   I1 I2 I4 I7, I3's custody (hold), the accounts, FIFO into the ring, right checksums and
-//   contents of every frame, no frame freed twice, freed in the ring, or never freed.
+//   contents of every frame, none freed twice, in the ring, or never, none re-delivered in a storm.
 #pragma once
 
 #include <catch2/catch.hpp>
