@@ -1,0 +1,215 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* vsnoop in xen-netback: from custody into the guest's ring, and what it picks up there. */
+#include "vsnoop_private.h"
+
+#include "vsnoop_trace.h"
+
+/* Custody bytes on one rx_queue: the rest waits in the flows' own backlogs, so
+ * that others find room and an ACK for what waits still finds it cheap to free.
+ */
+#define FEED_BYTES (128u << 10)
+/* A ring that does not move for so long gets nothing more, else netback would
+ * take the guest for stalled and switch the carrier off.
+ */
+#define PARK_AFTER (2 * HZ)
+/* Slots of a frame that hold no data: GSO, hash. */
+#define EXTRA_SLOTS 2
+
+/* Frees a list that the engine handed back. Not under the lock. */
+void vs_free(struct xenvif *vif, struct vsnoop_held *held)
+{
+	while (held) {
+		struct sk_buff *skb = vs_skb(held);
+
+		held = held->next;
+		trace_vsnoop_release(vif, skb->len);
+		consume_skb(skb);
+	}
+}
+
+struct vsnoop_held *vs_chain(struct vsnoop_held *list, struct vsnoop_held *more)
+{
+	struct vsnoop_held *last = more;
+
+	if (!more)
+		return list;
+	while (last->next)
+		last = last->next;
+	last->next = list;
+	return more;
+}
+
+static struct xenvif_queue *queue_for(struct xenvif_vsnoop *vs, const struct sk_buff *skb)
+{
+	return &vs->vif->queues[skb_get_queue_mapping(skb) % vs->vif->num_queues];
+}
+
+/* The ring has not moved for a while and has no room for @skb. */
+static bool parked(const struct xenvif_queue *queue, const struct sk_buff *skb)
+{
+	const RING_IDX free = READ_ONCE(queue->rx.sring->req_prod) - READ_ONCE(queue->rx.req_cons);
+
+	return free < DIV_ROUND_UP(skb->len, XEN_PAGE_SIZE) + EXTRA_SLOTS &&
+	       time_after(jiffies, READ_ONCE(queue->last_rx_time) + PARK_AFTER);
+}
+
+/*
+ * What enters the ring for @feed. A new header may be written over the old one:
+ * it only ever gets newer. A part is a copy, because the whole may be wanted
+ * again. NULL: no memory; it stays where it is, and the timer tries again.
+ */
+static struct sk_buff *prepare(const struct vsnoop_feed *feed)
+{
+	struct sk_buff *skb = vs_skb(feed->held);
+	const bool partial = skb->ip_summed == CHECKSUM_PARTIAL;
+	const bool cut = feed->skip || feed->keep != feed->held->length;
+	u32 length;
+
+	if (cut) {
+		struct sk_buff *copy = skb_copy(skb, GFP_ATOMIC | __GFP_NOWARN);
+
+		if (!copy)
+			return NULL;
+		length = vsnoop_trim(copy->data, copy->len, feed->skip, feed->keep, partial);
+		if (length)
+			skb_trim(copy, length);
+		if (skb_is_gso(copy) && feed->keep <= skb_shinfo(copy)->gso_size)
+			skb_gso_reset(copy);
+		vs_cb(copy)->kind = feed->retain ? XENVIF_VSNOOP_COPY : XENVIF_VSNOOP_QUEUED;
+		vs_cb(copy)->whole = skb;
+		skb = copy;
+	} else {
+		if (feed->edit.what &&
+		    skb_ensure_writable(skb, min_t(u32, skb->len, HEADERS_FROM_PEER)))
+			return NULL;
+		vs_cb(skb)->kind = feed->retain ? XENVIF_VSNOOP_HELD : XENVIF_VSNOOP_QUEUED;
+	}
+	if (feed->edit.what)
+		vsnoop_apply_edit(skb->data, skb_headlen(skb), &feed->edit, partial);
+	return skb;
+}
+
+/* Custody to rx_queue, as far as there is room. Returns frames to free. */
+struct vsnoop_held *vs_feed(struct xenvif_vsnoop *vs, u64 now)
+{
+	struct vsnoop_held *released = NULL;
+	unsigned long kick = 0;
+	struct vsnoop_feed feed;
+	unsigned int i;
+
+	if (!vs->connected || vs->closing)
+		return NULL;
+	while (vsnoop_next(vs->engine, 0, &feed, now)) {
+		struct sk_buff *whole = vs_skb(feed.held), *skb;
+		struct xenvif_queue *queue = queue_for(vs, whole);
+		struct vs_queue *vq = &vs->queues[queue->id];
+
+		if (feed.discard) {
+			vsnoop_fed(vs->engine, 0, &feed, now);
+			feed.held->next = released;
+			released = feed.held;
+			continue;
+		}
+		if (vq->queued_bytes >= FEED_BYTES || parked(queue, whole) ||
+		    READ_ONCE(queue->rx_queue_len) >= queue->rx_queue_max)
+			break;
+		skb = prepare(&feed);
+		if (!skb)
+			break;
+		if (feed.again)
+			trace_vsnoop_redeliver(vs->vif, &feed);
+		vsnoop_fed(vs->engine, 0, &feed, now);
+		if (!feed.retain && skb != whole) {
+			feed.held->next = released;
+			released = feed.held;
+		}
+		XENVIF_RX_CB(skb)->expires = jiffies + vs->vif->drain_timeout;
+		vq->queued_bytes += skb->len;
+		vs->in_flight++;
+		if (xenvif_rx_queue_tail(queue, skb)) {
+			kick |= BIT(queue->id);
+			continue;
+		}
+		/* Another CPU has filled it since. */
+		vq->queued_bytes -= skb->len;
+		vs->in_flight--;
+		if (feed.retain) {
+			vsnoop_returned(vs->engine, feed.held, now);
+			if (skb != whole)
+				kfree_skb(skb);
+		} else {
+			kfree_skb(skb);
+		}
+		break;
+	}
+	for_each_set_bit(i, &kick, BITS_PER_LONG)
+		xenvif_kick_thread(&vs->vif->queues[i]);
+	return released;
+}
+
+/* Responses that the guest is known to have picked up: it says so when it stops
+ * polling, and a slot it posts again was picked up before. It is the guest that
+ * writes these: they move forward only, and not beyond what was pushed.
+ */
+static RING_IDX picked_up(const struct xenvif_queue *queue, RING_IDX seen)
+{
+	const RING_IDX pushed = READ_ONCE(queue->rx.rsp_prod_pvt);
+	const RING_IDX polled = READ_ONCE(queue->rx.sring->rsp_event) - 1;
+	const RING_IDX posted = READ_ONCE(queue->rx.sring->req_prod) - XEN_NETIF_RX_RING_SIZE;
+	const RING_IDX most = pushed - seen;
+	RING_IDX by = 0;
+
+	if (polled - seen <= most)
+		by = polled - seen;
+	if (posted - seen <= most)
+		by = max(by, posted - seen);
+	return seen + by;
+}
+
+/* What the guest has picked up since the last call. Returns frames to free. */
+struct vsnoop_held *vs_reap(struct xenvif_vsnoop *vs, struct xenvif_queue *queue, u64 now)
+{
+	struct vs_queue *vq = &vs->queues[queue->id];
+	const RING_IDX seen = picked_up(queue, vq->seen);
+	struct vsnoop_held *released = NULL;
+	struct sk_buff *skb;
+	u32 memory = 0;
+
+	if (seen == vq->seen)
+		return NULL;
+	vq->seen = seen;
+	while ((skb = skb_peek(&vq->in_ring)) &&
+	       (s32)(seen - (RING_IDX)XENVIF_RX_CB(skb)->expires) >= 0) {
+		struct sk_buff *whole = skb;
+
+		__skb_unlink(skb, &vq->in_ring);
+		if (vs_cb(skb)->kind == XENVIF_VSNOOP_COPY) {
+			whole = vs_cb(skb)->whole;
+			consume_skb(skb);
+		}
+		if (vsnoop_consumed(vs->engine, &vs_cb(whole)->held, now)) {
+			vs_cb(whole)->held.next = released;
+			released = &vs_cb(whole)->held;
+		}
+	}
+	while (vq->push_done != seen) {
+		u32 *pushed = &vq->push_memory[vq->push_done++ % XEN_NETIF_RX_RING_SIZE];
+
+		memory += *pushed;
+		*pushed = 0;
+	}
+	vsnoop_progress(vs->engine, 0, memory, now);
+	return released;
+}
+
+struct vsnoop_held *vs_reap_all(struct xenvif_vsnoop *vs, u64 now)
+{
+	struct vsnoop_held *released = NULL;
+	unsigned int i;
+
+	if (!vs->connected)
+		return NULL;
+	for (i = 0; i < vs->vif->num_queues; i++)
+		released = vs_chain(released, vs_reap(vs, &vs->vif->queues[i], now));
+	return released;
+}

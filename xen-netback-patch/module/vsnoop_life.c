@@ -1,0 +1,480 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* vsnoop in xen-netback: an engine's life, as xenstore and the frontend have it. */
+#include "vsnoop_private.h"
+
+#include <linux/moduleparam.h>
+#include <linux/random.h>
+
+#define DRAIN_INTERVAL max(HZ / 50, 1)
+
+DEFINE_STATIC_KEY_FALSE(xenvif_vsnoop_key);
+
+static bool vsnoop_switch = true;
+
+static int set_switch(const char *text, const struct kernel_param *param)
+{
+	struct xenvif_vsnoop *vs;
+	int err = param_set_bool(text, param);
+
+	if (err)
+		return err;
+	mutex_lock(&vs_all_lock);
+	list_for_each_entry(vs, &vs_all, list)
+		mod_delayed_work(system_wq, &vs->work, 0);
+	mutex_unlock(&vs_all_lock);
+	return 0;
+}
+
+static const struct kernel_param_ops switch_ops = {
+	.flags = KERNEL_PARAM_OPS_FL_NOARG,
+	.set = set_switch,
+	.get = param_get_bool,
+};
+module_param_cb(vsnoop, &switch_ops, &vsnoop_switch, 0644);
+MODULE_PARM_DESC(vsnoop, "0: no early ACKs for any guest, what is promised drains");
+
+/* Takes the engine away. Nothing of it is on an rx_queue any more. */
+static void destroy(struct xenvif_vsnoop *vs)
+{
+	struct vsnoop_held *released;
+	struct vs_queue *queues;
+	struct sk_buff_head gone;
+	struct vsnoop_feed feed;
+	struct sk_buff *skb;
+	unsigned int i;
+	void *memory;
+	u8 *slots;
+	u64 now;
+
+	if (!vs->engine)
+		return;
+	__skb_queue_head_init(&gone);
+	spin_lock_bh(&vs->lock);
+	WARN_ON_ONCE(vs->in_flight);
+	now = vs_now();
+	released = vsnoop_guest_stop(vs->engine, 0, now);
+	/* Frames that came back from a ring wait to be fetched. */
+	while (vsnoop_next(vs->engine, 0, &feed, now)) {
+		vsnoop_fed(vs->engine, 0, &feed, now);
+		feed.held->next = released;
+		released = feed.held;
+	}
+	for (i = 0; i < vs->vif->dev->num_tx_queues; i++) {
+		skb_queue_splice_init(&vs->queues[i].out, &gone);
+		while ((skb = __skb_dequeue(&vs->queues[i].in_ring))) {
+			if (vs_cb(skb)->kind == XENVIF_VSNOOP_COPY)
+				__skb_queue_tail(&gone, vs_cb(skb)->whole);
+			__skb_queue_tail(&gone, skb);
+		}
+	}
+	memory = vs->engine_memory;
+	queues = vs->queues;
+	slots = vs->tx_queue_of;
+	WRITE_ONCE(vs->engine, NULL);
+	vs->queues = NULL;
+	spin_unlock_bh(&vs->lock);
+	del_timer_sync(&vs->timer);
+
+	vs_free(vs->vif, released);
+	__skb_queue_purge(&gone);
+	kvfree(memory);
+	kvfree(queues);
+	kvfree(slots);
+	mutex_lock(&vs_all_lock);
+	vs->granted_kib = 0;
+	mutex_unlock(&vs_all_lock);
+	static_branch_dec(&xenvif_vsnoop_key);
+}
+
+static const char *create(struct xenvif_vsnoop *vs, const struct vs_settings *set)
+{
+	struct vsnoop_guest_config guest;
+	struct vsnoop_config config;
+	struct vs_queue *queues;
+	struct vsnoop_engine *engine;
+	unsigned int i, num_queues = vs->vif->dev->num_tx_queues;
+	void *memory;
+	size_t bytes;
+	u8 *slots;
+	u64 now;
+
+	if (!vs_grant_kib(vs, set->vif_kib))
+		return "error: the total budget is used up";
+	vsnoop_defaults(&config);
+	config.flows = FLOWS;
+	config.custodies = CUSTODIES;
+	config.guests = 1;
+	config.idle_s = IDLE_S;
+	get_random_bytes(config.seed, sizeof(config.seed));
+	bytes = vsnoop_memory_needed(&config);
+	memory = kvzalloc(bytes, GFP_KERNEL);
+	queues = kvcalloc(num_queues, sizeof(*queues), GFP_KERNEL);
+	slots = kvzalloc(FLOWS, GFP_KERNEL);
+	if (!memory || !queues || !slots) {
+		kvfree(memory);
+		kvfree(queues);
+		kvfree(slots);
+		vs_grant_kib(vs, 0);
+		return "error: no memory";
+	}
+	for (i = 0; i < num_queues; i++) {
+		__skb_queue_head_init(&queues[i].in_ring);
+		__skb_queue_head_init(&queues[i].out);
+	}
+	vs_fill_guest_config(&guest, set, vs->granted_kib);
+
+	static_branch_inc(&xenvif_vsnoop_key);
+	spin_lock_bh(&vs->lock);
+	now = vs_now();
+	for (i = 0; vs->connected && i < vs->vif->num_queues; i++) {
+		const struct xenvif_queue *queue = &vs->vif->queues[i];
+
+		queues[i].seen = READ_ONCE(queue->rx.rsp_prod_pvt);
+		queues[i].push_done = queues[i].seen;
+	}
+	vs->recording = vs->log;
+	if (vs->recording) {
+		config.log = vs_log_record;
+		config.log_context = vs;
+	}
+	engine = vsnoop_create(memory, bytes, &config);
+	vsnoop_guest_open(engine, 0, &guest, now);
+	vs->engine_memory = memory;
+	vs->queues = queues;
+	vs->tx_queue_of = slots;
+	vs->closing = false;
+	vs->in_flight = 0;
+	vs->now = *set;
+	WRITE_ONCE(vs->engine, engine);
+	spin_unlock_bh(&vs->lock);
+	vs->quiesced = false;
+	return NULL;
+}
+
+static void say(struct xenvif_vsnoop *vs, const char *state)
+{
+	struct xenbus_device *dev = xenvif_to_xenbus_device(vs->vif);
+
+	if (!strcmp(state, vs->state))
+		return;
+	strscpy(vs->state, state, sizeof(vs->state));
+	xenbus_write(XBT_NIL, dev->nodename, "vsnoop-state", state);
+}
+
+/* Why this frontend cannot be promised for; NULL: it can. */
+static const char *unfit(const struct xenvif *vif)
+{
+	if (!vif->stall_timeout)
+		return "error: frontend lacks feature-rx-notify";
+	if (vif->xdp_headroom)
+		return "error: frontend uses XDP";
+	return NULL;
+}
+
+/*
+ * Makes what is, what xenstore, the module's switch and the frontend say. Looks
+ * again in a while as long as something drains: nothing here waits, because all
+ * of dom0 shares the thread that xenbus calls back on.
+ */
+static void configure(struct work_struct *work)
+{
+	struct xenvif_vsnoop *vs = container_of(to_delayed_work(work), struct xenvif_vsnoop, work);
+	struct xenbus_device *dev = xenvif_to_xenbus_device(vs->vif);
+	static const char * const names[] = { "off", "ring", "hold" };
+	const char *wrong = NULL, *error = NULL;
+	const struct vsnoop_guest_stats *stats;
+	struct vsnoop_guest_config guest;
+	bool quiesce, leave, changed, drained, connected;
+	struct vs_settings want;
+	char *text, message[80];
+
+	text = xenbus_read(XBT_NIL, dev->nodename, "vsnoop", NULL);
+	if (IS_ERR(text)) {
+		want = (struct vs_settings){ .policy = VSNOOP_POLICY_OFF };
+	} else {
+		wrong = vs_parse_settings(text, &want);
+		if (wrong) {
+			snprintf(message, sizeof(message), "error: no such setting: %s", wrong);
+			want = vs->now;
+		}
+		kfree(text);
+	}
+	quiesce = xenbus_read_unsigned(dev->nodename, "vsnoop/quiesce", 0);
+	spin_lock_bh(&vs->lock);
+	connected = vs->connected;
+	spin_unlock_bh(&vs->lock);
+
+	if (!READ_ONCE(vsnoop_switch))
+		want.policy = VSNOOP_POLICY_OFF;
+	if (want.policy != VSNOOP_POLICY_OFF && connected) {
+		error = unfit(vs->vif);
+		if (error)
+			want.policy = VSNOOP_POLICY_OFF;
+	}
+
+	/* A policy is changed by way of off: promises of two kinds do not mix. */
+	leave = vs->engine && want.policy != vs->now.policy;
+	changed = vs->engine && !leave && memcmp(&want, &vs->now, sizeof(want));
+	if (changed && !vs_grant_kib(vs, want.vif_kib)) {
+		vs_grant_kib(vs, vs->now.vif_kib);
+		error = "error: the total budget is used up";
+		changed = false;
+	}
+	if (vs->engine) {
+		spin_lock_bh(&vs->lock);
+		if ((leave || quiesce) != vs->quiesced)
+			vsnoop_guest_quiesce(vs->engine, 0, leave || quiesce, vs_now());
+		vs->quiesced = leave || quiesce;
+		stats = vsnoop_stats(vs->engine, 0);
+		drained = !stats->outstanding;
+		vs->closing = leave && drained;
+		if (vs->closing && vs->in_flight)
+			drained = false;
+		if (changed) {
+			vs->now = want;
+			vs_fill_guest_config(&guest, &want, vs->granted_kib);
+			vsnoop_guest_open(vs->engine, 0, &guest, vs_now());
+		}
+		spin_unlock_bh(&vs->lock);
+		if (vs->quiesced) {
+			if (leave && drained) {
+				destroy(vs);
+			} else if (!drained) {
+				say(vs, "quiescing");
+				schedule_delayed_work(&vs->work, DRAIN_INTERVAL);
+				return;
+			}
+		}
+	}
+	if (!vs->engine && want.policy != VSNOOP_POLICY_OFF && connected)
+		error = create(vs, &want);
+
+	if (wrong)
+		say(vs, message);
+	else if (error)
+		say(vs, error);
+	else if (want.policy == VSNOOP_POLICY_OFF)
+		say(vs, "off");
+	else if (!connected)
+		say(vs, "waiting");
+	else if (quiesce)
+		say(vs, "quiesced");
+	else
+		say(vs, names[want.policy]);
+	if (vs->engine && quiesce && !vs->quiesced)
+		schedule_delayed_work(&vs->work, 0);
+}
+
+static void key_changed(struct xenbus_watch *watch, const char *path, const char *token)
+{
+	struct xenvif_vsnoop *vs = container_of(watch, struct xenvif_vsnoop, watch);
+
+	mod_delayed_work(system_wq, &vs->work, 0);
+}
+
+/**
+ * xenvif_vsnoop_init - a vif was created
+ * @vif: it
+ *
+ * Return: 0 or a negative errno.
+ */
+int xenvif_vsnoop_init(struct xenvif *vif)
+{
+	struct xenbus_device *dev = xenvif_to_xenbus_device(vif);
+	struct xenvif_vsnoop *vs;
+	int err;
+
+	BUILD_BUG_ON(sizeof(struct xenvif_rx_cb) > sizeof_field(struct sk_buff, cb));
+
+	vs = kzalloc(sizeof(*vs), GFP_KERNEL);
+	if (!vs)
+		return -ENOMEM;
+	vs->vif = vif;
+	spin_lock_init(&vs->lock);
+	timer_setup(&vs->timer, vs_run_timer, 0);
+	INIT_DELAYED_WORK(&vs->work, configure);
+	vs->watch.node = kasprintf(GFP_KERNEL, "%s/vsnoop", dev->nodename);
+	vs->watch.callback = key_changed;
+	if (!vs->watch.node) {
+		kfree(vs);
+		return -ENOMEM;
+	}
+	vif->vsnoop = vs;
+	mutex_lock(&vs_all_lock);
+	list_add_tail(&vs->list, &vs_all);
+	mutex_unlock(&vs_all_lock);
+	err = register_xenbus_watch(&vs->watch);
+	if (err) {
+		kfree(vs->watch.node);
+		vs->watch.node = NULL;
+		xenvif_vsnoop_exit(vif);
+	}
+	return err;
+}
+
+/**
+ * xenvif_vsnoop_exit - a vif goes for good
+ * @vif: it; its network device is unregistered, or was never used
+ */
+void xenvif_vsnoop_exit(struct xenvif *vif)
+{
+	struct xenvif_vsnoop *vs = vif->vsnoop;
+
+	if (!vs)
+		return;
+	if (vs->watch.node) {
+		unregister_xenbus_watch(&vs->watch);
+		kfree(vs->watch.node);
+	}
+	mutex_lock(&vs_all_lock);
+	list_del(&vs->list);
+	mutex_unlock(&vs_all_lock);
+	cancel_delayed_work_sync(&vs->work);
+	destroy(vs);
+	del_timer_sync(&vs->timer);
+	vif->vsnoop = NULL;
+	kfree(vs);
+}
+
+static u64 features_of(const struct xenvif *vif)
+{
+	return vif->gso_mask | (u64)vif->can_sg << 32 | (u64)vif->ip_csum << 33 |
+	       (u64)vif->ipv6_csum << 34;
+}
+
+/**
+ * xenvif_vsnoop_connect - the frontend is connected, queues run
+ * @vif: it
+ *
+ * What is still in custody from before (the guest was suspended and resumed
+ * here, say) goes on; unless the frontend can no longer take such frames.
+ */
+void xenvif_vsnoop_connect(struct xenvif *vif)
+{
+	struct xenvif_vsnoop *vs = vif->vsnoop;
+	const bool less = vs->features & ~features_of(vif);
+	struct vsnoop_held *released = NULL;
+	unsigned int i;
+
+	vs->features = features_of(vif);
+	spin_lock_bh(&vs->lock);
+	vs->connected = true;
+	if (vs->engine) {
+		for (i = 0; i < vif->num_queues; i++) {
+			struct vs_queue *vq = &vs->queues[i];
+
+			vq->seen = READ_ONCE(vif->queues[i].rx.rsp_prod_pvt);
+			vq->push_done = vq->seen;
+		}
+		if (less)
+			released = vsnoop_guest_stop(vs->engine, 0, vs_now());
+		napi_schedule(&vif->queues[0].napi);
+	}
+	spin_unlock_bh(&vs->lock);
+	vs_free(vif, released);
+	mod_delayed_work(system_wq, &vs->work, 0);
+}
+
+/**
+ * xenvif_vsnoop_stop - fail-stop: what is promised cannot be kept
+ * @vif: the carrier must still be on, for the resets to go out
+ *
+ * Context: process.
+ */
+void xenvif_vsnoop_stop(struct xenvif *vif)
+{
+	struct xenvif_vsnoop *vs = vif->vsnoop;
+	struct vsnoop_held *released = NULL;
+	struct sk_buff_head out;
+	unsigned int i;
+	u64 now;
+
+	if (!vs || !READ_ONCE(vs->engine))
+		return;
+	__skb_queue_head_init(&out);
+	spin_lock_bh(&vs->lock);
+	if (vs->engine && vs->connected) {
+		now = vs_now();
+		/* What the guest acknowledged last may still be in its ring; what
+		 * it has picked up is no more ours to deliver.
+		 */
+		released = vs_reap_all(vs, now);
+		released = vs_chain(released, vsnoop_guest_stop(vs->engine, 0, now));
+		vs_emit(vs, now);
+		for (i = 0; i < vif->num_queues; i++)
+			skb_queue_splice_tail_init(&vs->queues[i].out, &out);
+	}
+	spin_unlock_bh(&vs->lock);
+	vs_free(vif, released);
+	local_bh_disable();
+	vs_receive(&out);
+	local_bh_enable();
+}
+
+/**
+ * xenvif_vsnoop_disconnect - the frontend goes, the carrier is still on
+ * @vif: it
+ */
+void xenvif_vsnoop_disconnect(struct xenvif *vif)
+{
+	struct xenvif_vsnoop *vs = vif->vsnoop;
+
+	/* If it may come back, custody waits for it. */
+	if (!xenbus_dev_is_online(xenvif_to_xenbus_device(vif)))
+		xenvif_vsnoop_stop(vif);
+	spin_lock_bh(&vs->lock);
+	vs->connected = false;
+	spin_unlock_bh(&vs->lock);
+}
+
+/**
+ * xenvif_vsnoop_disconnected - no thread works on the queues any more
+ * @vif: it; its queues are about to be freed
+ *
+ * What was copied but not picked up is thrown away by the frontend.
+ */
+void xenvif_vsnoop_disconnected(struct xenvif *vif)
+{
+	struct xenvif_vsnoop *vs = vif->vsnoop;
+	struct sk_buff_head gone;
+	struct sk_buff *skb;
+	unsigned int i;
+	u64 now;
+
+	__skb_queue_head_init(&gone);
+	spin_lock_bh(&vs->lock);
+	now = vs_now();
+	for (i = 0; vs->engine && i < vif->dev->num_tx_queues; i++) {
+		struct vs_queue *vq = &vs->queues[i];
+		u32 slot, memory = 0;
+
+		skb_queue_splice_tail_init(&vq->out, &gone);
+		while ((skb = __skb_dequeue_tail(&vq->in_ring))) {
+			struct sk_buff *whole = skb;
+
+			if (vs_cb(skb)->kind == XENVIF_VSNOOP_COPY) {
+				whole = vs_cb(skb)->whole;
+				__skb_queue_tail(&gone, skb);
+			}
+			vsnoop_returned(vs->engine, &vs_cb(whole)->held, now);
+		}
+		for (slot = 0; slot < XEN_NETIF_RX_RING_SIZE; slot++) {
+			memory += vq->push_memory[slot];
+			vq->push_memory[slot] = 0;
+		}
+		if (memory)
+			vsnoop_progress(vs->engine, 0, memory, now);
+	}
+	spin_unlock_bh(&vs->lock);
+	__skb_queue_purge(&gone);
+	mod_delayed_work(system_wq, &vs->work, 0);
+}
+
+/**
+ * xenvif_vsnoop_reconsider - something that settings depend on has changed
+ * @vif: whose
+ */
+void xenvif_vsnoop_reconsider(struct xenvif *vif)
+{
+	mod_delayed_work(system_wq, &vif->vsnoop->work, 0);
+}

@@ -1,0 +1,164 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * vsnoop in xen-netback: the host of snoop-core in a driver domain.
+ *
+ * The engine (C++) decides, this module does: it owns the frames, the clock, the
+ * memory, the rings and the locks. One engine per vif, because the guest picks
+ * the queue of what it sends, so that a flow's two directions need not use the
+ * same one.
+ *
+ * An skb in custody is moved, not cloned:
+ *
+ *   start_xmit -> WAITING (engine) -> rx_queue -> in_ring -> DELIVERED (engine)
+ *                       ^                |           |            |
+ *                       +-- expired -----+           +-- time out-+-- guest's ACK
+ *                                                                     frees it
+ *
+ * rx_queue has one consumer, the guest-rx kthread. in_ring holds what was copied
+ * into guest memory and has not been picked up yet; the guest's own indices say
+ * when it has, so that a guest that does not run is not delivered to again.
+ *
+ * Locks: netdev txq lock -> vsnoop lock -> rx_queue.lock. The vsnoop lock is
+ * taken with bottom halves off, never with interrupts off (netpoll passes by).
+ * Frames are freed and ACKs received by the stack outside of it: two vifs that
+ * acknowledge towards each other would otherwise take it crosswise.
+ */
+#ifndef __XEN_NETBACK__VSNOOP_PRIVATE_H__
+#define __XEN_NETBACK__VSNOOP_PRIVATE_H__
+
+#include "common.h"
+#include "vsnoop_netback.h"
+
+#include <linux/ktime.h>
+
+/* Flows of one engine, and how many of them may have something outstanding. */
+#define FLOWS 4096
+#define CUSTODIES 1024
+#define IDLE_S 7200
+
+/* Bytes of a frame that have to be readable for the engine: Ethernet, two VLAN
+ * tags, IPv6 with little extra, TCP with all options.
+ */
+#define HEADERS_FROM_PEER 160
+#define HEADERS_FROM_GUEST 114
+
+#define VIF_KIB_DEFAULT 16384
+#define VIF_KIB_LEAST 256
+#define FLOW_KIB_DEFAULT 4096
+
+/* The settings of one vif, as its key in xenstore says. */
+struct vs_settings {
+	u8 policy;		/* enum vsnoop_policy */
+	u8 engage;		/* enum vsnoop_engage */
+	bool early_sack;
+	u32 vif_kib;
+	u32 flow_kib;
+};
+
+struct vs_queue {
+	struct sk_buff_head in_ring;	/* copied, not seen to be picked up */
+	struct sk_buff_head out;	/* ACKs another CPU built for this queue */
+	u32 queued_bytes;		/* custody bytes on rx_queue */
+	RING_IDX seen;			/* responses the guest has picked up */
+	RING_IDX push_done;		/* push_memory is accounted up to here */
+	u32 push_memory[XEN_NETIF_RX_RING_SIZE]; /* by last slot; ring policy */
+};
+
+struct vs_log {
+	u8 *bytes;
+	u32 head, tail;			/* free running */
+	bool lost;			/* it was full: nothing after that is kept */
+	wait_queue_head_t wait;
+};
+
+struct xenvif_vsnoop {
+	struct xenvif *vif;
+
+	spinlock_t lock;		/* everything down to the next blank line */
+	struct vsnoop_engine *engine;
+	void *engine_memory;
+	struct vs_queue *queues;
+	u8 *tx_queue_of;		/* by flow slot: where its segments come from */
+	unsigned int in_flight;		/* skbs of ours on rx_queues */
+	bool connected;
+	bool closing;			/* feed nothing more: the engine goes */
+	bool stop_feeding;		/* ring room is short, see feed() */
+	struct vs_log *log;		/* a reader has it open */
+	bool recording;			/* and had before the engine's life began */
+
+	struct timer_list timer;
+	struct delayed_work work;	/* configure() */
+	struct xenbus_watch watch;
+
+	/* configure() only */
+	struct vs_settings now;		/* what the engine was opened with */
+	bool quiesced;
+	char state[80];			/* as last written to xenstore */
+
+	struct list_head list;		/* all of them, under vs_all_lock */
+	u32 granted_kib;		/* of the total, under vs_all_lock */
+	u64 features;			/* of the frontend last connected */
+};
+
+extern struct mutex vs_all_lock;
+extern struct list_head vs_all;
+
+static inline u64 vs_now(void)
+{
+	return ktime_to_us(ktime_get());
+}
+
+static inline struct xenvif_vsnoop_cb *vs_cb(const struct sk_buff *skb)
+{
+	return &XENVIF_RX_CB(skb)->vsnoop;
+}
+
+static inline struct sk_buff *vs_skb(struct vsnoop_held *held)
+{
+	void *cb = container_of(held, struct xenvif_rx_cb, vsnoop.held);
+
+	return container_of(cb, struct sk_buff, cb);
+}
+
+static inline u8 vs_checksum(const struct sk_buff *skb)
+{
+	switch (skb->ip_summed) {
+	case CHECKSUM_PARTIAL:
+		return VSNOOP_CHECKSUM_PARTIAL;
+	case CHECKSUM_UNNECESSARY:
+		return VSNOOP_CHECKSUM_VERIFIED;
+	default:
+		return VSNOOP_CHECKSUM_UNKNOWN;
+	}
+}
+
+/* towards the guest: vsnoop_rx.c, vsnoop_feed.c */
+void vs_make_readable(struct sk_buff *skb, unsigned int headers);
+struct vsnoop_held *vs_feed(struct xenvif_vsnoop *vs, u64 now);
+struct vsnoop_held *vs_reap(struct xenvif_vsnoop *vs, struct xenvif_queue *queue, u64 now);
+struct vsnoop_held *vs_reap_all(struct xenvif_vsnoop *vs, u64 now);
+void vs_free(struct xenvif *vif, struct vsnoop_held *held);
+struct vsnoop_held *vs_chain(struct vsnoop_held *list, struct vsnoop_held *more);
+
+/* from the guest, and what is owed: vsnoop_tx.c */
+void vs_emit(struct xenvif_vsnoop *vs, u64 now);
+void vs_receive(struct sk_buff_head *skbs);
+
+/* vsnoop_timer.c */
+void vs_arm_timer(struct xenvif_vsnoop *vs, u64 now);
+void vs_wake(struct xenvif_vsnoop *vs, struct xenvif_queue *queue, u64 now);
+void vs_run_timer(struct timer_list *timer);
+
+/* vsnoop_budget.c */
+u32 vs_grant_kib(struct xenvif_vsnoop *vs, u32 wanted);
+
+/* vsnoop_settings.c */
+const char *vs_parse_settings(char *text, struct vs_settings *set);
+void vs_fill_guest_config(struct vsnoop_guest_config *guest, const struct vs_settings *set,
+			  u32 granted_kib);
+
+/* vsnoop_log.c */
+void vs_log_record(void *context, const u8 *bytes, u32 length);
+extern const struct file_operations vs_log_fops;
+
+#endif /* __XEN_NETBACK__VSNOOP_PRIVATE_H__ */
