@@ -44,12 +44,12 @@ static struct xenvif_queue *queue_for(struct xenvif_vsnoop *vs, const struct sk_
 	return &vs->vif->queues[skb_get_queue_mapping(skb) % vs->vif->num_queues];
 }
 
-/* The ring has not moved for a while and has no room for @skb. */
-static bool parked(const struct xenvif_queue *queue, const struct sk_buff *skb)
+/* The ring has not moved for a while and has no room for a frame of @length. */
+static bool parked(const struct xenvif_queue *queue, unsigned int length)
 {
 	const RING_IDX free = READ_ONCE(queue->rx.sring->req_prod) - READ_ONCE(queue->rx.req_cons);
 
-	return free < DIV_ROUND_UP(skb->len, XEN_PAGE_SIZE) + EXTRA_SLOTS &&
+	return free < DIV_ROUND_UP(length, XEN_PAGE_SIZE) + EXTRA_SLOTS &&
 	       time_after(jiffies, READ_ONCE(queue->last_rx_time) + PARK_AFTER);
 }
 
@@ -89,16 +89,54 @@ static struct sk_buff *prepare(const struct vsnoop_feed *feed)
 	return skb;
 }
 
+static bool full(const struct xenvif_vsnoop *vs, const struct xenvif_queue *queue,
+		 unsigned int length)
+{
+	return vs->queues[queue->id].queued_bytes >= FEED_BYTES || parked(queue, length) ||
+	       READ_ONCE(queue->rx_queue_len) >= queue->rx_queue_max;
+}
+
+/* Flows whose queue is full wait aside: a virtual CPU that does not run must not keep
+ * the others from what is theirs.
+ */
+static void set_aside(struct xenvif_vsnoop *vs, struct vs_queue *vq, unsigned int id,
+		      const struct vsnoop_feed *feed)
+{
+	if (!vq->aside) {
+		vq->aside = vs_skb(feed->held)->len;
+		vs->aside++;
+	}
+	vsnoop_skip(vs->engine, 0, feed, id);
+}
+
+/* Back with the flows of queues that have room again: half of it, so that this is rare. */
+static void take_back(struct xenvif_vsnoop *vs)
+{
+	unsigned int i;
+
+	for (i = 0; vs->aside && i < vs->vif->num_queues; i++) {
+		struct vs_queue *vq = &vs->queues[i];
+
+		if (!vq->aside || vq->queued_bytes > FEED_BYTES / 2 ||
+		    full(vs, &vs->vif->queues[i], vq->aside))
+			continue;
+		vq->aside = 0;
+		vs->aside--;
+		vsnoop_resume(vs->engine, 0, i);
+	}
+}
+
 /* Custody to rx_queue, as far as there is room. Returns frames to free. */
 struct vsnoop_held *vs_feed(struct xenvif_vsnoop *vs, u64 now)
 {
 	struct vsnoop_held *released = NULL;
-	unsigned long kick = 0;
 	struct vsnoop_feed feed;
 	unsigned int i;
 
-	if (!vs->connected || vs->closing)
+	if (!vs->connected || vs->closing || vs->vif->disabled)
 		return NULL;
+	if (vs->aside)
+		take_back(vs);
 	while (vsnoop_next(vs->engine, 0, &feed, now)) {
 		struct sk_buff *whole = vs_skb(feed.held), *skb;
 		struct xenvif_queue *queue = queue_for(vs, whole);
@@ -110,9 +148,10 @@ struct vsnoop_held *vs_feed(struct xenvif_vsnoop *vs, u64 now)
 			released = feed.held;
 			continue;
 		}
-		if (vq->queued_bytes >= FEED_BYTES || parked(queue, whole) ||
-		    READ_ONCE(queue->rx_queue_len) >= queue->rx_queue_max)
-			break;
+		if (full(vs, queue, whole->len)) {
+			set_aside(vs, vq, queue->id, &feed);
+			continue;
+		}
 		skb = prepare(&feed);
 		if (!skb)
 			break;
@@ -127,7 +166,7 @@ struct vsnoop_held *vs_feed(struct xenvif_vsnoop *vs, u64 now)
 		vq->queued_bytes += skb->len;
 		vs->in_flight++;
 		if (xenvif_rx_queue_tail(queue, skb)) {
-			kick |= BIT(queue->id);
+			vq->kick = true;
 			continue;
 		}
 		/* Another CPU has filled it since. */
@@ -140,10 +179,13 @@ struct vsnoop_held *vs_feed(struct xenvif_vsnoop *vs, u64 now)
 		} else {
 			kfree_skb(skb);
 		}
-		break;
 	}
-	for_each_set_bit(i, &kick, BITS_PER_LONG)
+	for (i = 0; i < vs->vif->num_queues; i++) {
+		if (!vs->queues[i].kick)
+			continue;
+		vs->queues[i].kick = false;
 		xenvif_kick_thread(&vs->vif->queues[i]);
+	}
 	return released;
 }
 
@@ -166,15 +208,42 @@ static RING_IDX picked_up(const struct xenvif_queue *queue, RING_IDX seen)
 	return seen + by;
 }
 
-/* What the guest has picked up since the last call. Returns frames to free. */
+/* Whatever queue a flow's frames go to now. */
+void vs_resume_all(struct xenvif_vsnoop *vs)
+{
+	unsigned int i;
+
+	for (i = 0; i < VSNOOP_LANES; i++)
+		vsnoop_resume(vs->engine, 0, i);
+	for (i = 0; i < vs->vif->dev->num_tx_queues; i++)
+		vs->queues[i].aside = 0;
+	vs->aside = 0;
+}
+
+/* The ring is new: nothing of before is in it. */
+void vs_reset_ring(struct xenvif_vsnoop *vs, const struct xenvif_queue *queue)
+{
+	struct vs_queue *vq = &vs->queues[queue->id];
+
+	vq->seen = READ_ONCE(queue->rx.rsp_prod_pvt);
+	vq->push_done = vq->seen;
+}
+
+/* What the guest has picked up of a ring that is connected, since the last call.
+ * Returns frames to free.
+ */
 struct vsnoop_held *vs_reap(struct xenvif_vsnoop *vs, struct xenvif_queue *queue, u64 now)
 {
 	struct vs_queue *vq = &vs->queues[queue->id];
-	const RING_IDX seen = picked_up(queue, vq->seen);
 	struct vsnoop_held *released = NULL;
 	struct sk_buff *skb;
+	unsigned int turns;
 	u32 memory = 0;
+	RING_IDX seen;
 
+	if (!vs->connected)
+		return NULL;
+	seen = picked_up(queue, vq->seen);
 	if (seen == vq->seen)
 		return NULL;
 	vq->seen = seen;
@@ -192,12 +261,14 @@ struct vsnoop_held *vs_reap(struct xenvif_vsnoop *vs, struct xenvif_queue *queue
 			released = &vs_cb(whole)->held;
 		}
 	}
-	while (vq->push_done != seen) {
+	/* Each slot once: what the guest writes does not bound it. */
+	for (turns = 0; vq->push_done != seen && turns < XEN_NETIF_RX_RING_SIZE; turns++) {
 		u32 *pushed = &vq->push_memory[vq->push_done++ % XEN_NETIF_RX_RING_SIZE];
 
 		memory += *pushed;
 		*pushed = 0;
 	}
+	vq->push_done = seen;
 	vsnoop_progress(vs->engine, 0, memory, now);
 	return released;
 }

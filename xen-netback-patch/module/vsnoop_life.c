@@ -2,10 +2,19 @@
 /* vsnoop in xen-netback: an engine's life, as xenstore and the frontend have it. */
 #include "vsnoop_private.h"
 
+#include <linux/ethtool.h>
 #include <linux/moduleparam.h>
 #include <linux/random.h>
+#include <linux/rtnetlink.h>
 
 #define DRAIN_INTERVAL max(HZ / 50, 1)
+/* A frontend that went to start anew has to be back by then, or what is promised
+ * is not kept: its peers must not wait for ever.
+ */
+#define BACK_WITHIN (30 * HZ)
+/* What an operator may write to quiesce. */
+#define QUIESCE_DRAIN 1
+#define QUIESCE_RESET 2		/* reset those connections that still have a promise */
 
 DEFINE_STATIC_KEY_FALSE(xenvif_vsnoop_key);
 
@@ -43,7 +52,7 @@ static void destroy(struct xenvif_vsnoop *vs)
 	struct sk_buff *skb;
 	unsigned int i;
 	void *memory;
-	u8 *slots;
+	u16 *slots;
 	u64 now;
 
 	if (!vs->engine)
@@ -54,6 +63,7 @@ static void destroy(struct xenvif_vsnoop *vs)
 	now = vs_now();
 	released = vsnoop_guest_stop(vs->engine, 0, now);
 	/* Frames that came back from a ring wait to be fetched. */
+	vs_resume_all(vs);
 	while (vsnoop_next(vs->engine, 0, &feed, now)) {
 		vsnoop_fed(vs->engine, 0, &feed, now);
 		feed.held->next = released;
@@ -95,7 +105,7 @@ static const char *create(struct xenvif_vsnoop *vs, const struct vs_settings *se
 	unsigned int i, num_queues = vs->vif->dev->num_tx_queues;
 	void *memory;
 	size_t bytes;
-	u8 *slots;
+	u16 *slots;
 	u64 now;
 
 	if (!vs_grant_kib(vs, set->vif_kib))
@@ -109,7 +119,7 @@ static const char *create(struct xenvif_vsnoop *vs, const struct vs_settings *se
 	bytes = vsnoop_memory_needed(&config);
 	memory = kvzalloc(bytes, GFP_KERNEL);
 	queues = kvcalloc(num_queues, sizeof(*queues), GFP_KERNEL);
-	slots = kvzalloc(FLOWS, GFP_KERNEL);
+	slots = kvcalloc(FLOWS, sizeof(*slots), GFP_KERNEL);
 	if (!memory || !queues || !slots) {
 		kvfree(memory);
 		kvfree(queues);
@@ -126,12 +136,6 @@ static const char *create(struct xenvif_vsnoop *vs, const struct vs_settings *se
 	static_branch_inc(&xenvif_vsnoop_key);
 	spin_lock_bh(&vs->lock);
 	now = vs_now();
-	for (i = 0; vs->connected && i < vs->vif->num_queues; i++) {
-		const struct xenvif_queue *queue = &vs->vif->queues[i];
-
-		queues[i].seen = READ_ONCE(queue->rx.rsp_prod_pvt);
-		queues[i].push_done = queues[i].seen;
-	}
 	vs->recording = vs->log;
 	if (vs->recording) {
 		config.log = vs_log_record;
@@ -142,8 +146,11 @@ static const char *create(struct xenvif_vsnoop *vs, const struct vs_settings *se
 	vs->engine_memory = memory;
 	vs->queues = queues;
 	vs->tx_queue_of = slots;
+	for (i = 0; vs->connected && i < vs->vif->num_queues; i++)
+		vs_reset_ring(vs, &vs->vif->queues[i]);
 	vs->closing = false;
 	vs->in_flight = 0;
+	vs->aside = 0;
 	vs->now = *set;
 	WRITE_ONCE(vs->engine, engine);
 	spin_unlock_bh(&vs->lock);
@@ -162,13 +169,71 @@ static void say(struct xenvif_vsnoop *vs, const char *state)
 }
 
 /* Why this frontend cannot be promised for; NULL: it can. */
-static const char *unfit(const struct xenvif *vif)
+static const char *unfit(struct xenvif *vif)
 {
-	if (!vif->stall_timeout)
+	struct xenbus_device *dev = xenvif_to_xenbus_device(vif);
+
+	if (!xenbus_read_unsigned(dev->otherend, "feature-rx-notify", 0))
 		return "error: frontend lacks feature-rx-notify";
-	if (vif->xdp_headroom)
+	if (READ_ONCE(vif->xdp_headroom))
 		return "error: frontend uses XDP";
 	return NULL;
+}
+
+/*
+ * Has the stack receive resets. A bridge takes nothing from a port without carrier, so
+ * if it is off (the frontend is away, or has stalled) it is on for as long as that takes.
+ */
+static void send_resets(struct net_device *dev, struct sk_buff_head *resets)
+{
+	bool dark;
+
+	if (skb_queue_empty(resets))
+		return;
+	rtnl_lock();
+	dark = netif_running(dev) && !netif_carrier_ok(dev);
+	if (dark) {
+		netif_carrier_on(dev);
+		ethtool_op_get_link(dev);	/* tells the bridge, now */
+	}
+	local_bh_disable();
+	vs_receive(resets);
+	local_bh_enable();
+	if (dark)
+		netif_carrier_off(dev);
+	rtnl_unlock();
+}
+
+/*
+ * Fail-stop: every connection with a promise outstanding is reset on both sides. With
+ * @away nothing is promised from now on until a frontend connects; its queues may be
+ * gone already. Process context, without rtnl.
+ */
+static void fail_stop(struct xenvif_vsnoop *vs, bool away)
+{
+	struct vsnoop_held *released = NULL;
+	struct sk_buff_head out;
+	unsigned int i;
+	u64 now;
+
+	__skb_queue_head_init(&out);
+	spin_lock_bh(&vs->lock);
+	if (vs->engine) {
+		now = vs_now();
+		/* What the guest acknowledged last may still be in its ring; what
+		 * it has picked up is no more ours to deliver.
+		 */
+		released = vs_reap_all(vs, now);
+		released = vs_chain(released, vsnoop_guest_stop(vs->engine, 0, now));
+		vs_emit(vs, UINT_MAX, now);
+		for (i = 0; i < vs->vif->dev->num_tx_queues; i++)
+			skb_queue_splice_tail_init(&vs->queues[i].out, &out);
+	}
+	if (away)
+		vs->connected = false;
+	spin_unlock_bh(&vs->lock);
+	vs_free(vs->vif, released);
+	send_resets(vs->vif->dev, &out);
 }
 
 /*
@@ -184,7 +249,8 @@ static void configure(struct work_struct *work)
 	const char *wrong = NULL, *error = NULL;
 	const struct vsnoop_guest_stats *stats;
 	struct vsnoop_guest_config guest;
-	bool quiesce, leave, changed, drained, connected;
+	bool leave, changed, drained, connected, lost;
+	unsigned int quiesce;
 	struct vs_settings want;
 	char *text, message[80];
 
@@ -202,6 +268,7 @@ static void configure(struct work_struct *work)
 	quiesce = xenbus_read_unsigned(dev->nodename, "vsnoop/quiesce", 0);
 	spin_lock_bh(&vs->lock);
 	connected = vs->connected;
+	lost = !connected && time_after_eq(jiffies, vs->gone_at + BACK_WITHIN);
 	spin_unlock_bh(&vs->lock);
 
 	if (!READ_ONCE(vsnoop_switch))
@@ -214,16 +281,22 @@ static void configure(struct work_struct *work)
 
 	/* A policy is changed by way of off: promises of two kinds do not mix. */
 	leave = vs->engine && want.policy != vs->now.policy;
-	changed = vs->engine && !leave && memcmp(&want, &vs->now, sizeof(want));
+	changed = vs->engine && !leave && !vs_same_settings(&want, &vs->now);
 	if (changed && !vs_grant_kib(vs, want.vif_kib)) {
 		vs_grant_kib(vs, vs->now.vif_kib);
 		error = "error: the total budget is used up";
 		changed = false;
 	}
+	if (lost)
+		fail_stop(vs, true);
 	if (vs->engine) {
 		spin_lock_bh(&vs->lock);
 		if ((leave || quiesce) != vs->quiesced)
 			vsnoop_guest_quiesce(vs->engine, 0, leave || quiesce, vs_now());
+		spin_unlock_bh(&vs->lock);
+		if (quiesce >= QUIESCE_RESET)
+			fail_stop(vs, false);
+		spin_lock_bh(&vs->lock);
 		vs->quiesced = leave || quiesce;
 		stats = vsnoop_stats(vs->engine, 0);
 		drained = !stats->outstanding;
@@ -263,6 +336,8 @@ static void configure(struct work_struct *work)
 		say(vs, names[want.policy]);
 	if (vs->engine && quiesce && !vs->quiesced)
 		schedule_delayed_work(&vs->work, 0);
+	else if (vs->engine && !connected && !lost)
+		schedule_delayed_work(&vs->work, BACK_WITHIN);
 }
 
 static void key_changed(struct xenbus_watch *watch, const char *path, const char *token)
@@ -353,77 +428,55 @@ void xenvif_vsnoop_connect(struct xenvif *vif)
 {
 	struct xenvif_vsnoop *vs = vif->vsnoop;
 	const bool less = vs->features & ~features_of(vif);
-	struct vsnoop_held *released = NULL;
 	unsigned int i;
 
 	vs->features = features_of(vif);
 	spin_lock_bh(&vs->lock);
 	vs->connected = true;
+	vs->closing = less;	/* feed it nothing of before */
 	if (vs->engine) {
-		for (i = 0; i < vif->num_queues; i++) {
-			struct vs_queue *vq = &vs->queues[i];
-
-			vq->seen = READ_ONCE(vif->queues[i].rx.rsp_prod_pvt);
-			vq->push_done = vq->seen;
-		}
-		if (less)
-			released = vsnoop_guest_stop(vs->engine, 0, vs_now());
+		for (i = 0; i < vif->num_queues; i++)
+			vs_reset_ring(vs, &vif->queues[i]);
+		vs_resume_all(vs);
 		napi_schedule(&vif->queues[0].napi);
 	}
 	spin_unlock_bh(&vs->lock);
-	vs_free(vif, released);
+	if (less) {
+		fail_stop(vs, false);
+		spin_lock_bh(&vs->lock);
+		vs->closing = false;
+		spin_unlock_bh(&vs->lock);
+	}
 	mod_delayed_work(system_wq, &vs->work, 0);
 }
 
 /**
- * xenvif_vsnoop_stop - fail-stop: what is promised cannot be kept
- * @vif: the carrier must still be on, for the resets to go out
+ * xenvif_vsnoop_stop - the frontend goes, and what is promised cannot be kept
+ * @vif: it, or NULL
  *
- * Context: process.
+ * Context: process, without rtnl; before the vif leaves its bridge.
  */
 void xenvif_vsnoop_stop(struct xenvif *vif)
 {
-	struct xenvif_vsnoop *vs = vif->vsnoop;
-	struct vsnoop_held *released = NULL;
-	struct sk_buff_head out;
-	unsigned int i;
-	u64 now;
-
-	if (!vs || !READ_ONCE(vs->engine))
-		return;
-	__skb_queue_head_init(&out);
-	spin_lock_bh(&vs->lock);
-	if (vs->engine && vs->connected) {
-		now = vs_now();
-		/* What the guest acknowledged last may still be in its ring; what
-		 * it has picked up is no more ours to deliver.
-		 */
-		released = vs_reap_all(vs, now);
-		released = vs_chain(released, vsnoop_guest_stop(vs->engine, 0, now));
-		vs_emit(vs, now);
-		for (i = 0; i < vif->num_queues; i++)
-			skb_queue_splice_tail_init(&vs->queues[i].out, &out);
-	}
-	spin_unlock_bh(&vs->lock);
-	vs_free(vif, released);
-	local_bh_disable();
-	vs_receive(&out);
-	local_bh_enable();
+	if (vif && vif->vsnoop)
+		fail_stop(vif->vsnoop, true);
 }
 
 /**
- * xenvif_vsnoop_disconnect - the frontend goes, the carrier is still on
+ * xenvif_vsnoop_disconnect - the frontend goes
  * @vif: it
+ *
+ * Custody waits for one that starts anew; of one that is closing, xenvif_vsnoop_stop()
+ * was called before.
  */
 void xenvif_vsnoop_disconnect(struct xenvif *vif)
 {
 	struct xenvif_vsnoop *vs = vif->vsnoop;
 
-	/* If it may come back, custody waits for it. */
-	if (!xenbus_dev_is_online(xenvif_to_xenbus_device(vif)))
-		xenvif_vsnoop_stop(vif);
+	vs_log_end(vs);
 	spin_lock_bh(&vs->lock);
 	vs->connected = false;
+	vs->gone_at = jiffies;
 	spin_unlock_bh(&vs->lock);
 }
 

@@ -64,7 +64,7 @@ void xenvif_vsnoop_stats_values(struct xenvif *vif, u64 *data);
 
 bool __xenvif_vsnoop_rx(struct xenvif_queue *queue, struct sk_buff *skb);
 bool __xenvif_vsnoop_tx(struct xenvif_queue *queue, struct sk_buff *skb);
-void __xenvif_vsnoop_poll(struct xenvif_queue *queue);
+int __xenvif_vsnoop_poll(struct xenvif_queue *queue, int work_done, int budget);
 void __xenvif_vsnoop_copied(struct xenvif_queue *queue,
 			    struct sk_buff_head *skbs);
 void __xenvif_vsnoop_unsent(struct xenvif_queue *queue,
@@ -86,11 +86,15 @@ static inline bool xenvif_vsnoop_tx(struct xenvif_queue *queue,
 	       __xenvif_vsnoop_tx(queue, skb);
 }
 
-/* At the end of a poll: sends what is owed to peers. */
-static inline void xenvif_vsnoop_poll(struct xenvif_queue *queue)
+/* At the end of a poll: sends what is owed to peers. Returns what to report as
+ * work done.
+ */
+static inline int xenvif_vsnoop_poll(struct xenvif_queue *queue, int work_done,
+				     int budget)
 {
-	if (static_branch_unlikely(&xenvif_vsnoop_key))
-		__xenvif_vsnoop_poll(queue);
+	if (!static_branch_unlikely(&xenvif_vsnoop_key))
+		return work_done;
+	return __xenvif_vsnoop_poll(queue, work_done, budget);
 }
 
 /* Responses for all of @skbs are pushed; takes those off the list it keeps. */

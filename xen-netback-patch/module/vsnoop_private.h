@@ -44,7 +44,9 @@
 
 #define VIF_KIB_DEFAULT 16384
 #define VIF_KIB_LEAST 256
+#define VIF_KIB_MOST (256 << 10)	/* what is let go at once, with bottom halves off */
 #define FLOW_KIB_DEFAULT 4096
+#define FLOW_KIB_LEAST 64
 
 /* The settings of one vif, as its key in xenstore says. */
 struct vs_settings {
@@ -58,18 +60,15 @@ struct vs_settings {
 struct vs_queue {
 	struct sk_buff_head in_ring;	/* copied, not seen to be picked up */
 	struct sk_buff_head out;	/* ACKs another CPU built for this queue */
+	bool kick;			/* feed() has put something on rx_queue */
 	u32 queued_bytes;		/* custody bytes on rx_queue */
+	u32 aside;			/* length of a frame that found it full; 0: it is not */
 	RING_IDX seen;			/* responses the guest has picked up */
 	RING_IDX push_done;		/* push_memory is accounted up to here */
 	u32 push_memory[XEN_NETIF_RX_RING_SIZE]; /* by last slot; ring policy */
 };
 
-struct vs_log {
-	u8 *bytes;
-	u32 head, tail;			/* free running */
-	bool lost;			/* it was full: nothing after that is kept */
-	wait_queue_head_t wait;
-};
+struct vs_log;
 
 struct xenvif_vsnoop {
 	struct xenvif *vif;
@@ -78,17 +77,19 @@ struct xenvif_vsnoop {
 	struct vsnoop_engine *engine;
 	void *engine_memory;
 	struct vs_queue *queues;
-	u8 *tx_queue_of;		/* by flow slot: where its segments come from */
+	u16 *tx_queue_of;		/* by flow slot: where its segments come from */
 	unsigned int in_flight;		/* skbs of ours on rx_queues */
+	unsigned int aside;		/* queues whose flows wait aside */
 	bool connected;
 	bool closing;			/* feed nothing more: the engine goes */
-	bool stop_feeding;		/* ring room is short, see feed() */
-	struct vs_log *log;		/* a reader has it open */
+	struct vs_log *log;		/* a reader has it open; vsnoop_log.c */
 	bool recording;			/* and had before the engine's life began */
+	unsigned long gone_at;		/* unless connected: when the frontend went */
 
 	struct timer_list timer;
 	struct delayed_work work;	/* configure() */
 	struct xenbus_watch watch;
+	bool log_shut;			/* its file is about to go; vsnoop_log.c */
 
 	/* configure() only */
 	struct vs_settings now;		/* what the engine was opened with */
@@ -137,11 +138,13 @@ void vs_make_readable(struct sk_buff *skb, unsigned int headers);
 struct vsnoop_held *vs_feed(struct xenvif_vsnoop *vs, u64 now);
 struct vsnoop_held *vs_reap(struct xenvif_vsnoop *vs, struct xenvif_queue *queue, u64 now);
 struct vsnoop_held *vs_reap_all(struct xenvif_vsnoop *vs, u64 now);
+void vs_resume_all(struct xenvif_vsnoop *vs);
+void vs_reset_ring(struct xenvif_vsnoop *vs, const struct xenvif_queue *queue);
 void vs_free(struct xenvif *vif, struct vsnoop_held *held);
 struct vsnoop_held *vs_chain(struct vsnoop_held *list, struct vsnoop_held *more);
 
 /* from the guest, and what is owed: vsnoop_tx.c */
-void vs_emit(struct xenvif_vsnoop *vs, u64 now);
+unsigned int vs_emit(struct xenvif_vsnoop *vs, unsigned int most, u64 now);
 void vs_receive(struct sk_buff_head *skbs);
 
 /* vsnoop_timer.c */
@@ -154,11 +157,13 @@ u32 vs_grant_kib(struct xenvif_vsnoop *vs, u32 wanted);
 
 /* vsnoop_settings.c */
 const char *vs_parse_settings(char *text, struct vs_settings *set);
+bool vs_same_settings(const struct vs_settings *one, const struct vs_settings *other);
 void vs_fill_guest_config(struct vsnoop_guest_config *guest, const struct vs_settings *set,
 			  u32 granted_kib);
 
 /* vsnoop_log.c */
 void vs_log_record(void *context, const u8 *bytes, u32 length);
+void vs_log_end(struct xenvif_vsnoop *vs);
 extern const struct file_operations vs_log_fops;
 
 #endif /* __XEN_NETBACK__VSNOOP_PRIVATE_H__ */

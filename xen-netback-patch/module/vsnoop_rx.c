@@ -72,7 +72,7 @@ bool __xenvif_vsnoop_rx(struct xenvif_queue *queue, struct sk_buff *skb)
 	struct vsnoop_held *released;
 	struct vsnoop_verdict verdict;
 	struct vsnoop_frame frame;
-	bool drop = false, done = true;
+	bool drop = false, lost = false, done = true;
 	u64 now;
 
 	/* Netpoll may not wait for the lock; a shared one (pktgen) may not be touched. */
@@ -86,7 +86,7 @@ bool __xenvif_vsnoop_rx(struct xenvif_queue *queue, struct sk_buff *skb)
 	frame.checksum = vs_checksum(skb);
 
 	spin_lock_bh(&vs->lock);
-	if (!vs->engine) {
+	if (!vs->engine || !vs->connected) {
 		spin_unlock_bh(&vs->lock);
 		return false;
 	}
@@ -105,6 +105,7 @@ bool __xenvif_vsnoop_rx(struct xenvif_queue *queue, struct sk_buff *skb)
 		}
 		drop = vsnoop_declined(vs->engine, &verdict, now) == VSNOOP_DROP;
 		done = drop;
+		lost = drop;
 		break;
 	case VSNOOP_PUSH:
 		note_push(vs_cb(skb), &verdict);
@@ -118,6 +119,7 @@ bool __xenvif_vsnoop_rx(struct xenvif_queue *queue, struct sk_buff *skb)
 			vs->queues[queue->id].queued_bytes -= skb->len;
 			vsnoop_declined(vs->engine, &verdict, now);
 			drop = true;
+			lost = true;
 		}
 		break;
 	case VSNOOP_DROP:
@@ -132,6 +134,8 @@ bool __xenvif_vsnoop_rx(struct xenvif_queue *queue, struct sk_buff *skb)
 	spin_unlock_bh(&vs->lock);
 
 	vs_free(vif, released);
+	if (lost)
+		vif->dev->stats.tx_dropped++;
 	if (drop)
 		kfree_skb(skb);
 	return done;

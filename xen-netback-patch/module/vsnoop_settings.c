@@ -2,6 +2,8 @@
 /* vsnoop in xen-netback: what a guest's key in xenstore says. */
 #include "vsnoop_private.h"
 
+#include <linux/ctype.h>
+
 void vs_fill_guest_config(struct vsnoop_guest_config *guest, const struct vs_settings *set,
 			  u32 granted_kib)
 {
@@ -16,14 +18,26 @@ void vs_fill_guest_config(struct vsnoop_guest_config *guest, const struct vs_set
 		guest->budget = XEN_NETIF_RX_RING_SIZE * XEN_PAGE_SIZE * 3 / 2;
 }
 
+/* Takes "KEY=NUMBER" if it is, all of it, and in range. */
+static bool number(const char *word, const char *key, u32 least, u32 most, u32 *value)
+{
+	const size_t length = strlen(key);
+	unsigned int found;
+
+	if (strncmp(word, key, length) || word[length] != '=' || !isdigit(word[length + 1]) ||
+	    kstrtouint(word + length + 1, 10, &found) || found < least || found > most)
+		return false;
+	*value = found;
+	return true;
+}
+
 /* Reads "hold,vif_kib=8192,..."; NULL if it is well formed, else what is not. */
 const char *vs_parse_settings(char *text, struct vs_settings *set)
 {
 	char *word = strsep(&text, ",");
-	unsigned int number;
 
 	*set = (struct vs_settings){ .vif_kib = VIF_KIB_DEFAULT, .flow_kib = FLOW_KIB_DEFAULT,
-				  .early_sack = true };
+				     .early_sack = true };
 	if (!strcmp(word, "off") || !*word)
 		set->policy = VSNOOP_POLICY_OFF;
 	else if (!strcmp(word, "ring"))
@@ -33,13 +47,10 @@ const char *vs_parse_settings(char *text, struct vs_settings *set)
 	else
 		return word;
 	while ((word = strsep(&text, ","))) {
-		if (sscanf(word, "vif_kib=%u", &number) == 1 && number >= VIF_KIB_LEAST &&
-		    number <= 1 << 21)
-			set->vif_kib = number;
-		else if (sscanf(word, "flow_kib=%u", &number) == 1 && number >= 64 &&
-			 number <= 1 << 21)
-			set->flow_kib = number;
-		else if (!strcmp(word, "early_sack=0") || !strcmp(word, "early_sack=1"))
+		if (number(word, "vif_kib", VIF_KIB_LEAST, VIF_KIB_MOST, &set->vif_kib) ||
+		    number(word, "flow_kib", FLOW_KIB_LEAST, VIF_KIB_MOST, &set->flow_kib))
+			continue;
+		if (!strcmp(word, "early_sack=0") || !strcmp(word, "early_sack=1"))
 			set->early_sack = word[11] == '1';
 		else if (!strcmp(word, "engage=always"))
 			set->engage = VSNOOP_ENGAGE_ALWAYS;
@@ -49,4 +60,11 @@ const char *vs_parse_settings(char *text, struct vs_settings *set)
 			return word;
 	}
 	return NULL;
+}
+
+bool vs_same_settings(const struct vs_settings *one, const struct vs_settings *other)
+{
+	return one->policy == other->policy && one->engage == other->engage &&
+	       one->early_sack == other->early_sack && one->vif_kib == other->vif_kib &&
+	       one->flow_kib == other->flow_kib;
 }

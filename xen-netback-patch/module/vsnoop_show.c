@@ -101,6 +101,7 @@ DEFINE_SHOW_ATTRIBUTE(vsnoop_flows);
 
 void xenvif_vsnoop_debugfs(struct xenvif *vif, struct dentry *dir)
 {
+	vif->vsnoop->log_shut = false;
 	debugfs_create_file("vsnoop_flows", 0400, dir, vif->vsnoop, &vsnoop_flows_fops);
 	debugfs_create_file("vsnoop_log", 0400, dir, vif->vsnoop, &vs_log_fops);
 }

@@ -61,36 +61,39 @@ bool __xenvif_vsnoop_tx(struct xenvif_queue *queue, struct sk_buff *skb)
 	return verdict.action != VSNOOP_DROP;
 }
 
-/* Builds what is owed: for peers into the out list of the queue that the flow's
- * own segments come from, for the guest (resets) into rx_queue.
+/* Builds what is owed, @most frames of it: for peers into the out list of the queue
+ * that the flow's own segments come from, for the guest (resets) into rx_queue.
+ * Returns how many.
  */
-void vs_emit(struct xenvif_vsnoop *vs, u64 now)
+unsigned int vs_emit(struct xenvif_vsnoop *vs, unsigned int most, u64 now)
 {
+	const unsigned int num_queues = vs->connected ? vs->vif->num_queues : 1;
 	struct xenvif *vif = vs->vif;
 	struct vsnoop_emission emission;
+	unsigned int done;
 
-	while (vsnoop_owes(vs->engine)) {
+	for (done = 0; done < most && vsnoop_owes(vs->engine); done++) {
 		struct sk_buff *skb = alloc_skb(NET_SKB_PAD + NET_IP_ALIGN + VSNOOP_EMIT_MAX,
 						GFP_ATOMIC | __GFP_NOWARN);
 		unsigned int id = 0;
 
 		if (!skb)
-			return; /* still owed: the next poll tries again */
+			break; /* still owed: the next poll tries again */
 		skb_reserve(skb, NET_SKB_PAD + NET_IP_ALIGN);
 		if (!vsnoop_emit(vs->engine, &emission, skb->data, now)) {
 			consume_skb(skb);
-			return;
+			break;
 		}
 		skb_put(skb, emission.length);
 		skb->ip_summed = CHECKSUM_UNNECESSARY;
 		if (emission.reason == VSNOOP_REASON_early_ack)
 			trace_vsnoop_promise(vif, &emission);
 		if (emission.flow.slot < FLOWS)
-			id = vs->tx_queue_of[emission.flow.slot] % vif->num_queues;
+			id = vs->tx_queue_of[emission.flow.slot] % num_queues;
 		if (emission.to_guest) {
 			XENVIF_RX_CB(skb)->expires = jiffies + vif->drain_timeout;
 			vs_cb(skb)->kind = XENVIF_VSNOOP_NONE;
-			if (xenvif_rx_queue_tail(&vif->queues[id], skb))
+			if (vs->connected && xenvif_rx_queue_tail(&vif->queues[id], skb))
 				xenvif_kick_thread(&vif->queues[id]);
 			else
 				kfree_skb(skb);
@@ -102,32 +105,36 @@ void vs_emit(struct xenvif_vsnoop *vs, u64 now)
 		skb_record_rx_queue(skb, id);
 		__skb_queue_tail(&vs->queues[id].out, skb);
 	}
+	return done;
 }
 
 /**
  * __xenvif_vsnoop_poll - sends what is owed to peers
  * @queue: the queue that is polled
+ * @work_done: of @budget, for the guest's own segments, which came first
+ * @budget: the poll's; of frames that are owed as many again may go out
  *
  * The state is that of this moment, so several promises make one ACK.
- * Context: NAPI of @queue, after the guest's own segments.
+ * Context: NAPI of @queue; netpoll, with a budget of 0 and interrupts off, passes by.
+ * Return: the work done in all, @budget if there is more to do.
  */
-void __xenvif_vsnoop_poll(struct xenvif_queue *queue)
+int __xenvif_vsnoop_poll(struct xenvif_queue *queue, int work_done, int budget)
 {
 	struct xenvif_vsnoop *vs = queue->vif->vsnoop;
 	struct vsnoop_held *released = NULL;
 	struct sk_buff_head out;
-	unsigned int i;
+	unsigned int i, sent = 0;
 	u64 now;
 
-	if (!READ_ONCE(vs->engine))
-		return;
+	if (!budget || !READ_ONCE(vs->engine))
+		return work_done;
 	__skb_queue_head_init(&out);
 
 	spin_lock_bh(&vs->lock);
 	if (vs->engine && vs->connected) {
 		now = vs_now();
 		released = vs_chain(vs_reap(vs, queue, now), vs_feed(vs, now));
-		vs_emit(vs, now);
+		sent = vs_emit(vs, budget, now);
 		for (i = 0; i < vs->vif->num_queues; i++)
 			if (i != queue->id && !skb_queue_empty(&vs->queues[i].out))
 				napi_schedule(&vs->vif->queues[i].napi);
@@ -138,4 +145,5 @@ void __xenvif_vsnoop_poll(struct xenvif_queue *queue)
 
 	vs_free(queue->vif, released);
 	vs_receive(&out);
+	return min_t(int, work_done + sent, budget);
 }
