@@ -121,20 +121,13 @@ static inline struct sk_buff *vs_skb(struct vsnoop_held *held)
 	return container_of(cb, struct sk_buff, cb);
 }
 
-static inline u8 vs_checksum(const struct sk_buff *skb)
-{
-	switch (skb->ip_summed) {
-	case CHECKSUM_PARTIAL:
-		return VSNOOP_CHECKSUM_PARTIAL;
-	case CHECKSUM_UNNECESSARY:
-		return VSNOOP_CHECKSUM_VERIFIED;
-	default:
-		return VSNOOP_CHECKSUM_UNKNOWN;
-	}
-}
+/* vsnoop_frame.c */
+u32 vs_cost(struct sk_buff *skb, bool *copy);
+struct sk_buff *vs_make_ours(struct sk_buff *skb, bool copy);
+u8 vs_checksum(const struct sk_buff *skb, int offset, __be16 type);
+void vs_make_readable(struct sk_buff *skb, unsigned int headers);
 
 /* towards the guest: vsnoop_rx.c, vsnoop_feed.c */
-void vs_make_readable(struct sk_buff *skb, unsigned int headers);
 struct vsnoop_held *vs_feed(struct xenvif_vsnoop *vs, u64 now);
 struct vsnoop_held *vs_reap(struct xenvif_vsnoop *vs, struct xenvif_queue *queue, u64 now);
 struct vsnoop_held *vs_reap_all(struct xenvif_vsnoop *vs, u64 now);

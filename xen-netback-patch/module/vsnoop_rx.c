@@ -4,33 +4,6 @@
 
 #include "vsnoop_trace.h"
 
-/*
- * Makes headers readable, and the whole frame if its checksum has to be
- * verified. If memory lacks, the engine sees a short frame and promises nothing.
- */
-void vs_make_readable(struct sk_buff *skb, unsigned int headers)
-{
-	if (!skb_is_nonlinear(skb))
-		return;
-	if (vs_checksum(skb) == VSNOOP_CHECKSUM_UNKNOWN)
-		skb_linearize(skb);
-	else if (skb_headlen(skb) < headers)
-		pskb_may_pull(skb, min(skb->len, headers));
-}
-
-/*
- * Makes the skb one that may be kept for long and delivered again: nothing of
- * the sender's hangs on it, and its pages are this domain's.
- */
-static bool make_ours(struct sk_buff *skb)
-{
-	if (skb_pfmemalloc(skb))
-		return false;
-	skb_orphan(skb);
-	skb_scrub_packet(skb, false);
-	return !skb_orphan_frags_rx(skb, GFP_ATOMIC | __GFP_NOWARN);
-}
-
 /* A verdict of PUSH, from here to when the frame has been copied. */
 static void note_push(struct xenvif_vsnoop_cb *cb, const struct vsnoop_verdict *verdict)
 {
@@ -69,10 +42,11 @@ bool __xenvif_vsnoop_rx(struct xenvif_queue *queue, struct sk_buff *skb)
 {
 	struct xenvif *vif = queue->vif;
 	struct xenvif_vsnoop *vs = vif->vsnoop;
+	struct sk_buff *kept, *spent = NULL;
 	struct vsnoop_held *released;
 	struct vsnoop_verdict verdict;
 	struct vsnoop_frame frame;
-	bool drop = false, lost = false, done = true;
+	bool copy, drop = false, lost = false, done = true;
 	u64 now;
 
 	/* Netpoll may not wait for the lock; a shared one (pktgen) may not be touched. */
@@ -83,7 +57,8 @@ bool __xenvif_vsnoop_rx(struct xenvif_queue *queue, struct sk_buff *skb)
 	frame.data = skb->data;
 	frame.captured = skb_headlen(skb);
 	frame.wire = skb->len;
-	frame.checksum = vs_checksum(skb);
+	frame.checksum = vs_checksum(skb, ETH_HLEN, ((struct ethhdr *)skb->data)->h_proto);
+	frame.memory = vs_cost(skb, &copy);
 
 	spin_lock_bh(&vs->lock);
 	if (!vs->engine || !vs->connected) {
@@ -91,18 +66,22 @@ bool __xenvif_vsnoop_rx(struct xenvif_queue *queue, struct sk_buff *skb)
 		return false;
 	}
 	now = vs_now();
-	frame.memory = vs->now.policy == VSNOOP_POLICY_RING ?
-		DIV_ROUND_UP(skb->len, XEN_PAGE_SIZE) * XEN_PAGE_SIZE : skb->truesize;
+	if (vs->now.policy == VSNOOP_POLICY_RING)
+		frame.memory = DIV_ROUND_UP(skb->len, XEN_PAGE_SIZE) * XEN_PAGE_SIZE;
 	verdict = vsnoop_from_peer(vs->engine, 0, &frame, now);
 	released = verdict.released;
 
 	switch (verdict.action) {
 	case VSNOOP_KEEP:
-		if (make_ours(skb) &&
-		    vsnoop_taken(vs->engine, &verdict, &vs_cb(skb)->held, now)) {
+		kept = vs_make_ours(skb, copy);
+		if (kept && vsnoop_taken(vs->engine, &verdict, &vs_cb(kept)->held, now)) {
+			if (kept != skb)
+				spent = skb;
 			released = vs_chain(released, vs_feed(vs, now));
 			break;
 		}
+		if (kept != skb)
+			kfree_skb(kept);
 		drop = vsnoop_declined(vs->engine, &verdict, now) == VSNOOP_DROP;
 		done = drop;
 		lost = drop;
@@ -134,6 +113,7 @@ bool __xenvif_vsnoop_rx(struct xenvif_queue *queue, struct sk_buff *skb)
 	spin_unlock_bh(&vs->lock);
 
 	vs_free(vif, released);
+	consume_skb(spent);
 	if (lost)
 		vif->dev->stats.tx_dropped++;
 	if (drop)

@@ -36,7 +36,7 @@ bool __xenvif_vsnoop_tx(struct xenvif_queue *queue, struct sk_buff *skb)
 	frame.data = skb_mac_header(skb);
 	frame.captured = skb_headlen(skb) + ETH_HLEN;
 	frame.wire = skb->len + ETH_HLEN;
-	frame.checksum = vs_checksum(skb);
+	frame.checksum = vs_checksum(skb, 0, eth_hdr(skb)->h_proto);
 	frame.memory = skb->truesize;
 	__skb_queue_head_init(&out);
 
