@@ -56,9 +56,9 @@ static bool parked(const struct xenvif_queue *queue, unsigned int length)
 /*
  * What enters the ring for @feed. A new header may be written over the old one:
  * it only ever gets newer. A part is a copy, because the whole may be wanted
- * again. NULL: no memory; it stays where it is, and the timer tries again.
+ * again. NULL: no memory; it waits aside for a while.
  */
-static struct sk_buff *prepare(const struct vsnoop_feed *feed)
+static struct sk_buff *prepare(struct xenvif_vsnoop *vs, const struct vsnoop_feed *feed)
 {
 	struct sk_buff *skb = vs_skb(feed->held);
 	const bool partial = skb->ip_summed == CHECKSUM_PARTIAL;
@@ -66,10 +66,13 @@ static struct sk_buff *prepare(const struct vsnoop_feed *feed)
 	u32 length;
 
 	if (cut) {
-		struct sk_buff *copy = skb_copy(skb, GFP_ATOMIC | __GFP_NOWARN);
+		struct sk_buff *copy = NULL;
 
+		if (vs->copies + skb->len <= COPIES_MOST)
+			copy = skb_copy(skb, GFP_ATOMIC | __GFP_NOWARN);
 		if (!copy)
 			return NULL;
+		vs->copies += copy->truesize;
 		length = vsnoop_trim(copy->data, copy->len, feed->skip, feed->keep, partial);
 		if (length)
 			skb_trim(copy, length);
@@ -152,9 +155,11 @@ struct vsnoop_held *vs_feed(struct xenvif_vsnoop *vs, u64 now)
 			set_aside(vs, vq, queue->id, &feed);
 			continue;
 		}
-		skb = prepare(&feed);
-		if (!skb)
-			break;
+		skb = prepare(vs, &feed);
+		if (!skb) {
+			set_aside(vs, vq, queue->id, &feed);
+			continue;
+		}
 		if (feed.again)
 			trace_vsnoop_redeliver(vs->vif, &feed);
 		vsnoop_fed(vs->engine, 0, &feed, now);
@@ -175,7 +180,7 @@ struct vsnoop_held *vs_feed(struct xenvif_vsnoop *vs, u64 now)
 		if (feed.retain) {
 			vsnoop_returned(vs->engine, feed.held, now);
 			if (skb != whole)
-				kfree_skb(skb);
+				vs_free_copy(vs, skb);
 		} else {
 			kfree_skb(skb);
 		}
@@ -254,7 +259,7 @@ struct vsnoop_held *vs_reap(struct xenvif_vsnoop *vs, struct xenvif_queue *queue
 		__skb_unlink(skb, &vq->in_ring);
 		if (vs_cb(skb)->kind == XENVIF_VSNOOP_COPY) {
 			whole = vs_cb(skb)->whole;
-			consume_skb(skb);
+			vs_free_copy(vs, skb);
 		}
 		if (vsnoop_consumed(vs->engine, &vs_cb(whole)->held, now)) {
 			vs_cb(whole)->held.next = released;

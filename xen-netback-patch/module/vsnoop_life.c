@@ -90,10 +90,36 @@ static void destroy(struct xenvif_vsnoop *vs)
 	kvfree(memory);
 	kvfree(queues);
 	kvfree(slots);
-	mutex_lock(&vs_all_lock);
-	vs->granted_kib = 0;
-	mutex_unlock(&vs_all_lock);
+	vs_budget_leave(vs);
 	static_branch_dec(&xenvif_vsnoop_key);
+}
+
+static const char waits_for_memory[] = "error: waits for memory";
+
+/* ..., with how many share how much of it. */
+static const char *waits_text(char *to, size_t size, unsigned int sharers, u32 total_kib)
+{
+	snprintf(to, size, "%s: %u interfaces share %u KiB", waits_for_memory, sharers, total_kib);
+	return to;
+}
+
+/* What all flows of a vif may take; pushed frames are in the ring, and take nothing. */
+static u32 budget_of(const struct vs_settings *set)
+{
+	return set->policy == VSNOOP_POLICY_RING ? VIF_KIB_LEAST : set->vif_kib;
+}
+
+/* Has its engine work with another budget. */
+void vs_set_budget(struct xenvif_vsnoop *vs, u32 limit_kib)
+{
+	struct vsnoop_guest_config guest;
+
+	spin_lock_bh(&vs->lock);
+	if (vs->engine) {
+		vs_fill_guest_config(&guest, &vs->now, limit_kib);
+		vsnoop_guest_open(vs->engine, 0, &guest, vs_now());
+	}
+	spin_unlock_bh(&vs->lock);
 }
 
 static const char *create(struct xenvif_vsnoop *vs, const struct vs_settings *set)
@@ -105,11 +131,10 @@ static const char *create(struct xenvif_vsnoop *vs, const struct vs_settings *se
 	unsigned int i, num_queues = vs->vif->dev->num_tx_queues;
 	void *memory;
 	size_t bytes;
+	u32 limit;
 	u16 *slots;
 	u64 now;
 
-	if (!vs_grant_kib(vs, set->vif_kib))
-		return "error: the total budget is used up";
 	vsnoop_defaults(&config);
 	config.flows = FLOWS;
 	config.custodies = CUSTODIES;
@@ -117,6 +142,10 @@ static const char *create(struct xenvif_vsnoop *vs, const struct vs_settings *se
 	config.idle_s = IDLE_S;
 	get_random_bytes(config.seed, sizeof(config.seed));
 	bytes = vsnoop_memory_needed(&config);
+	limit = vs_budget_join(vs, budget_of(set), DIV_ROUND_UP(bytes + num_queues * sizeof(*queues) + FLOWS * sizeof(*slots) +
+					    COPIES_MOST, 1024));
+	if (!limit)
+		return waits_for_memory;
 	memory = kvzalloc(bytes, GFP_KERNEL);
 	queues = kvcalloc(num_queues, sizeof(*queues), GFP_KERNEL);
 	slots = kvcalloc(FLOWS, sizeof(*slots), GFP_KERNEL);
@@ -124,14 +153,14 @@ static const char *create(struct xenvif_vsnoop *vs, const struct vs_settings *se
 		kvfree(memory);
 		kvfree(queues);
 		kvfree(slots);
-		vs_grant_kib(vs, 0);
+		vs_budget_leave(vs);
 		return "error: no memory";
 	}
 	for (i = 0; i < num_queues; i++) {
 		__skb_queue_head_init(&queues[i].in_ring);
 		__skb_queue_head_init(&queues[i].out);
 	}
-	vs_fill_guest_config(&guest, set, vs->granted_kib);
+	vs_fill_guest_config(&guest, set, limit);
 
 	static_branch_inc(&xenvif_vsnoop_key);
 	spin_lock_bh(&vs->lock);
@@ -151,6 +180,7 @@ static const char *create(struct xenvif_vsnoop *vs, const struct vs_settings *se
 	vs->closing = false;
 	vs->in_flight = 0;
 	vs->aside = 0;
+	vs->copies = 0;
 	vs->now = *set;
 	WRITE_ONCE(vs->engine, engine);
 	spin_unlock_bh(&vs->lock);
@@ -251,6 +281,7 @@ static void configure(struct work_struct *work)
 	struct vsnoop_guest_config guest;
 	bool leave, changed, drained, connected, lost;
 	unsigned int quiesce;
+	u32 limit = 0, total;
 	struct vs_settings want;
 	char *text, message[80];
 
@@ -282,11 +313,10 @@ static void configure(struct work_struct *work)
 	/* A policy is changed by way of off: promises of two kinds do not mix. */
 	leave = vs->engine && want.policy != vs->now.policy;
 	changed = vs->engine && !leave && !vs_same_settings(&want, &vs->now);
-	if (changed && !vs_grant_kib(vs, want.vif_kib)) {
-		vs_grant_kib(vs, vs->now.vif_kib);
-		error = "error: the total budget is used up";
-		changed = false;
-	}
+	if (changed)
+		limit = vs_budget_join(vs, budget_of(&want), vs->fixed_kib);
+	if (!vs->engine && want.policy == VSNOOP_POLICY_OFF)
+		vs_budget_leave(vs);	/* it may have waited for one */
 	if (lost)
 		fail_stop(vs, true);
 	if (vs->engine) {
@@ -305,7 +335,7 @@ static void configure(struct work_struct *work)
 			drained = false;
 		if (changed) {
 			vs->now = want;
-			vs_fill_guest_config(&guest, &want, vs->granted_kib);
+			vs_fill_guest_config(&guest, &want, limit);
 			vsnoop_guest_open(vs->engine, 0, &guest, vs_now());
 		}
 		spin_unlock_bh(&vs->lock);
@@ -324,6 +354,8 @@ static void configure(struct work_struct *work)
 
 	if (wrong)
 		say(vs, message);
+	else if (error == waits_for_memory)
+		say(vs, waits_text(message, sizeof(message), vs_budget_sharers(&total), total));
 	else if (error)
 		say(vs, error);
 	else if (want.policy == VSNOOP_POLICY_OFF)
@@ -406,7 +438,9 @@ void xenvif_vsnoop_exit(struct xenvif *vif)
 	mutex_unlock(&vs_all_lock);
 	cancel_delayed_work_sync(&vs->work);
 	destroy(vs);
+	vs_budget_leave(vs);
 	del_timer_sync(&vs->timer);
+	vs_budget_exit();
 	vif->vsnoop = NULL;
 	kfree(vs);
 }
@@ -507,6 +541,7 @@ void xenvif_vsnoop_disconnected(struct xenvif *vif)
 
 			if (vs_cb(skb)->kind == XENVIF_VSNOOP_COPY) {
 				whole = vs_cb(skb)->whole;
+				vs->copies -= skb->truesize;
 				__skb_queue_tail(&gone, skb);
 			}
 			vsnoop_returned(vs->engine, &vs_cb(whole)->held, now);

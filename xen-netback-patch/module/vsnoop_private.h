@@ -68,6 +68,9 @@ struct vs_queue {
 	u32 push_memory[XEN_NETIF_RX_RING_SIZE]; /* by last slot; ring policy */
 };
 
+/* Parts for re-delivery are copies: a vif's may take so much. */
+#define COPIES_MOST (256u << 10)
+
 struct vs_log;
 
 struct xenvif_vsnoop {
@@ -80,6 +83,7 @@ struct xenvif_vsnoop {
 	u16 *tx_queue_of;		/* by flow slot: where its segments come from */
 	unsigned int in_flight;		/* skbs of ours on rx_queues */
 	unsigned int aside;		/* queues whose flows wait aside */
+	u32 copies;			/* memory of XENVIF_VSNOOP_COPY */
 	bool connected;
 	bool closing;			/* feed nothing more: the engine goes */
 	struct vs_log *log;		/* a reader has it open; vsnoop_log.c */
@@ -97,7 +101,12 @@ struct xenvif_vsnoop {
 	char state[80];			/* as last written to xenstore */
 
 	struct list_head list;		/* all of them, under vs_all_lock */
-	u32 granted_kib;		/* of the total, under vs_all_lock */
+	/* under vs_all_lock, see vsnoop_budget.c; KiB */
+	u32 want_kib;			/* as set; 0: not switched on */
+	u32 limit_kib;			/* the engine's budget; 0: it waits for one */
+	u32 used_kib;			/* as last seen */
+	u32 fixed_kib;			/* engine, queues, copies for re-delivery */
+
 	u64 features;			/* of the frontend last connected */
 };
 
@@ -127,6 +136,12 @@ struct sk_buff *vs_make_ours(struct sk_buff *skb, bool copy);
 u8 vs_checksum(const struct sk_buff *skb, int offset, __be16 type);
 void vs_make_readable(struct sk_buff *skb, unsigned int headers);
 
+static inline void vs_free_copy(struct xenvif_vsnoop *vs, struct sk_buff *skb)
+{
+	vs->copies -= skb->truesize;
+	consume_skb(skb);
+}
+
 /* towards the guest: vsnoop_rx.c, vsnoop_feed.c */
 struct vsnoop_held *vs_feed(struct xenvif_vsnoop *vs, u64 now);
 struct vsnoop_held *vs_reap(struct xenvif_vsnoop *vs, struct xenvif_queue *queue, u64 now);
@@ -146,13 +161,20 @@ void vs_wake(struct xenvif_vsnoop *vs, struct xenvif_queue *queue, u64 now);
 void vs_run_timer(struct timer_list *timer);
 
 /* vsnoop_budget.c */
-u32 vs_grant_kib(struct xenvif_vsnoop *vs, u32 wanted);
+u32 vs_budget_join(struct xenvif_vsnoop *vs, u32 want_kib, u32 fixed_kib);
+void vs_budget_leave(struct xenvif_vsnoop *vs);
+void vs_budget_press(struct xenvif_vsnoop *vs);
+unsigned int vs_budget_sharers(u32 *total);
+void vs_budget_exit(void);
+
+/* vsnoop_life.c */
+void vs_set_budget(struct xenvif_vsnoop *vs, u32 limit_kib);
 
 /* vsnoop_settings.c */
 const char *vs_parse_settings(char *text, struct vs_settings *set);
 bool vs_same_settings(const struct vs_settings *one, const struct vs_settings *other);
 void vs_fill_guest_config(struct vsnoop_guest_config *guest, const struct vs_settings *set,
-			  u32 granted_kib);
+			  u32 limit_kib);
 
 /* vsnoop_log.c */
 void vs_log_record(void *context, const u8 *bytes, u32 length);

@@ -216,6 +216,7 @@ void __xenvif_vsnoop_unsent(struct xenvif_queue *queue, struct sk_buff_head *skb
 			break;
 		case XENVIF_VSNOOP_COPY:
 			vsnoop_returned(vs->engine, &vs_cb(cb->whole)->held, now);
+			vs->copies -= skb->truesize;	/* the caller frees it */
 			break;
 		case XENVIF_VSNOOP_PUSHED:
 			verdict = pushed(cb);

@@ -5,14 +5,14 @@
 #include <linux/ctype.h>
 
 void vs_fill_guest_config(struct vsnoop_guest_config *guest, const struct vs_settings *set,
-			  u32 granted_kib)
+			  u32 limit_kib)
 {
 	vsnoop_guest_defaults(guest);
 	guest->policy = set->policy;
 	guest->engage = set->engage;
 	guest->early_sack = set->early_sack;
-	guest->budget = granted_kib << 10;
-	guest->flow_budget = min(set->flow_kib, granted_kib) << 10;
+	guest->budget = limit_kib << 10;
+	guest->flow_budget = min(set->flow_kib, limit_kib) << 10;
 	/* The ring, and netback's own queue in front of it. */
 	if (set->policy == VSNOOP_POLICY_RING)
 		guest->budget = XEN_NETIF_RX_RING_SIZE * XEN_PAGE_SIZE * 3 / 2;
