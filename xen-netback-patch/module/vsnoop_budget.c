@@ -14,7 +14,7 @@
 
 #include <linux/moduleparam.h>
 
-DEFINE_MUTEX(vs_all_lock);
+DEFINE_MUTEX(vs_all_lock);	/* vs_all, and who has what */
 LIST_HEAD(vs_all);
 
 static unsigned int vsnoop_total_kib;
@@ -23,13 +23,13 @@ MODULE_PARM_DESC(vsnoop_total_kib,
 		 "KiB that all guests may take together (0: 5 % of memory, at most 256 MiB)");
 
 /* Every guest that is switched on has so much, if its setting is not less. */
-#define FLOOR_KIB 512
+#define FLOOR_KIB VIF_KIB_LEAST
 #define SHARE_INTERVAL (HZ / 4)
 
 static void share(struct work_struct *work);
 static DECLARE_DELAYED_WORK(share_work, share);
 
-static u32 total_kib(void)
+u32 vs_budget_total(void)
 {
 	const u32 total = READ_ONCE(vsnoop_total_kib);
 
@@ -113,7 +113,7 @@ static void set_limit(struct xenvif_vsnoop *vs, u32 limit_kib)
  */
 static bool share_out(void)
 {
-	const u32 total = total_kib();
+	const u32 total = vs_budget_total();
 	u32 level = U32_MAX, fixed = 0, taken = 0, needed = 0, limit;
 	struct xenvif_vsnoop *vs;
 	bool again = false;
@@ -195,7 +195,7 @@ u32 vs_budget_join(struct xenvif_vsnoop *vs, u32 want_kib, u32 fixed_kib)
 			note_use(other);
 			taken += taken_by(other, other->limit_kib);
 		}
-		free = total_kib() > taken ? total_kib() - taken : 0;
+		free = vs_budget_total() > taken ? vs_budget_total() - taken : 0;
 		/* Half of what is free, for others may come. */
 		free = free / 2 >= floor_of(vs) ? free / 2 : free;
 		vs->limit_kib = free >= floor_of(vs) ? min(want_kib, free) : 0;
@@ -225,7 +225,7 @@ unsigned int vs_budget_sharers(u32 *total)
 	unsigned int sharers = 0;
 
 	mutex_lock(&vs_all_lock);
-	*total = total_kib();
+	*total = vs_budget_total();
 	list_for_each_entry(vs, &vs_all, list)
 		sharers += vs->limit_kib != 0;
 	mutex_unlock(&vs_all_lock);

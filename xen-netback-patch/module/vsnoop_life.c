@@ -122,6 +122,19 @@ void vs_set_budget(struct xenvif_vsnoop *vs, u32 limit_kib)
 	spin_unlock_bh(&vs->lock);
 }
 
+/* As large as it need be, or as a 64th of the total bears. Returns the bytes it takes. */
+static size_t size_engine(struct vsnoop_config *config)
+{
+	size_t bytes;
+
+	for (config->flows = FLOWS_MOST;; config->flows /= 2) {
+		config->custodies = config->flows / 4;
+		bytes = vsnoop_memory_needed(config);
+		if (config->flows == FLOWS_LEAST || bytes >> 10 <= vs_budget_total() / 64)
+			return bytes;
+	}
+}
+
 static const char *create(struct xenvif_vsnoop *vs, const struct vs_settings *set)
 {
 	struct vsnoop_guest_config guest;
@@ -130,25 +143,23 @@ static const char *create(struct xenvif_vsnoop *vs, const struct vs_settings *se
 	struct vsnoop_engine *engine;
 	unsigned int i, num_queues = vs->vif->dev->num_tx_queues;
 	void *memory;
-	size_t bytes;
+	size_t bytes, fixed;
 	u32 limit;
 	u16 *slots;
 	u64 now;
 
 	vsnoop_defaults(&config);
-	config.flows = FLOWS;
-	config.custodies = CUSTODIES;
 	config.guests = 1;
 	config.idle_s = IDLE_S;
 	get_random_bytes(config.seed, sizeof(config.seed));
-	bytes = vsnoop_memory_needed(&config);
-	limit = vs_budget_join(vs, budget_of(set), DIV_ROUND_UP(bytes + num_queues * sizeof(*queues) + FLOWS * sizeof(*slots) +
-					    COPIES_MOST, 1024));
+	bytes = size_engine(&config);
+	fixed = bytes + num_queues * sizeof(*queues) + config.flows * sizeof(*slots) + COPIES_MOST;
+	limit = vs_budget_join(vs, budget_of(set), DIV_ROUND_UP(fixed, 1024));
 	if (!limit)
 		return waits_for_memory;
 	memory = kvzalloc(bytes, GFP_KERNEL);
 	queues = kvcalloc(num_queues, sizeof(*queues), GFP_KERNEL);
-	slots = kvcalloc(FLOWS, sizeof(*slots), GFP_KERNEL);
+	slots = kvcalloc(config.flows, sizeof(*slots), GFP_KERNEL);
 	if (!memory || !queues || !slots) {
 		kvfree(memory);
 		kvfree(queues);
@@ -175,6 +186,7 @@ static const char *create(struct xenvif_vsnoop *vs, const struct vs_settings *se
 	vs->engine_memory = memory;
 	vs->queues = queues;
 	vs->tx_queue_of = slots;
+	vs->flows = config.flows;
 	for (i = 0; vs->connected && i < vs->vif->num_queues; i++)
 		vs_reset_ring(vs, &vs->vif->queues[i]);
 	vs->closing = false;

@@ -23,7 +23,7 @@ struct vs_log {
 	bool lost;			/* it was full: nothing after that is kept */
 	bool ended;
 	wait_queue_head_t wait;
-	struct mutex reading;
+	struct mutex reading;		/* one reader at a time */
 };
 
 /* Which log is whose: vs->log, vs->log_shut, log->vs. Taken before the vif's lock. */
@@ -34,11 +34,13 @@ static void write_log(struct vs_log *log, const u8 *bytes, u32 length)
 	const u32 head = log->head, at = head % LOG_BYTES;
 	const u32 first = min(length, LOG_BYTES - at);
 
+	/* Pairs with the release in log_read(): what is behind tail has been read. */
 	if (log->lost || LOG_BYTES - (head - smp_load_acquire(&log->tail)) < length) {
 		WRITE_ONCE(log->lost, true);
 	} else {
 		memcpy(log->bytes + at, bytes, first);
 		memcpy(log->bytes, bytes + first, length - first);
+		/* Pairs with the acquires below: the bytes first. */
 		smp_store_release(&log->head, head + length);
 	}
 	wake_up_interruptible(&log->wait);
@@ -133,6 +135,7 @@ static int log_release(struct inode *inode, struct file *file)
 
 static bool readable(const struct vs_log *log)
 {
+	/* Pairs with the release in write_log(). */
 	return smp_load_acquire(&log->head) != log->tail || READ_ONCE(log->lost) ||
 	       READ_ONCE(log->ended);
 }
@@ -152,11 +155,13 @@ static ssize_t log_read(struct file *file, char __user *to, size_t count, loff_t
 	if (result)
 		return result;
 	at = log->tail % LOG_BYTES;
+	/* Pairs with the release in write_log(). */
 	length = min_t(size_t, count, smp_load_acquire(&log->head) - log->tail);
 	length = min(length, LOG_BYTES - at);
 	if (length && copy_to_user(to, log->bytes + at, length)) {
 		result = -EFAULT;
 	} else if (length) {
+		/* Pairs with the acquire in write_log(): read before it is written over. */
 		smp_store_release(&log->tail, log->tail + length);
 		result = length;
 	} else if (READ_ONCE(log->lost)) {

@@ -31,9 +31,11 @@
 
 #include <linux/ktime.h>
 
-/* Flows of one engine, and how many of them may have something outstanding. */
-#define FLOWS 4096
-#define CUSTODIES 1024
+/* Flows of one engine: the most, and where memory is short. A quarter of them may have
+ * something outstanding.
+ */
+#define FLOWS_MOST 4096
+#define FLOWS_LEAST 1024
 #define IDLE_S 7200
 
 /* Bytes of a frame that have to be readable for the engine: Ethernet, two VLAN
@@ -69,7 +71,7 @@ struct vs_queue {
 };
 
 /* Parts for re-delivery are copies: a vif's may take so much. */
-#define COPIES_MOST (256u << 10)
+#define COPIES_MOST (128u << 10)
 
 struct vs_log;
 
@@ -80,6 +82,7 @@ struct xenvif_vsnoop {
 	struct vsnoop_engine *engine;
 	void *engine_memory;
 	struct vs_queue *queues;
+	u32 flows;			/* slots that the engine has for them */
 	u16 *tx_queue_of;		/* by flow slot: where its segments come from */
 	unsigned int in_flight;		/* skbs of ours on rx_queues */
 	unsigned int aside;		/* queues whose flows wait aside */
@@ -165,6 +168,7 @@ u32 vs_budget_join(struct xenvif_vsnoop *vs, u32 want_kib, u32 fixed_kib);
 void vs_budget_leave(struct xenvif_vsnoop *vs);
 void vs_budget_press(struct xenvif_vsnoop *vs);
 unsigned int vs_budget_sharers(u32 *total);
+u32 vs_budget_total(void);
 void vs_budget_exit(void);
 
 /* vsnoop_life.c */

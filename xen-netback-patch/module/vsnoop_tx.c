@@ -47,7 +47,7 @@ bool __xenvif_vsnoop_tx(struct xenvif_queue *queue, struct sk_buff *skb)
 	}
 	now = vs_now();
 	verdict = vsnoop_from_guest(vs->engine, 0, &frame, now);
-	if (verdict.flow.slot < FLOWS)
+	if (verdict.flow.slot < vs->flows)
 		vs->tx_queue_of[verdict.flow.slot] = queue->id;
 	/* ACKs built before this segment was seen must not be overtaken by it. */
 	skb_queue_splice_init(&vs->queues[queue->id].out, &out);
@@ -88,7 +88,7 @@ unsigned int vs_emit(struct xenvif_vsnoop *vs, unsigned int most, u64 now)
 		skb->ip_summed = CHECKSUM_UNNECESSARY;
 		if (emission.reason == VSNOOP_REASON_early_ack)
 			trace_vsnoop_promise(vif, &emission);
-		if (emission.flow.slot < FLOWS)
+		if (emission.flow.slot < vs->flows)
 			id = vs->tx_queue_of[emission.flow.slot] % num_queues;
 		if (emission.to_guest) {
 			XENVIF_RX_CB(skb)->expires = jiffies + vif->drain_timeout;
