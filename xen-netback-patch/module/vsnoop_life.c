@@ -106,7 +106,7 @@ static const char *waits_text(char *to, size_t size, unsigned int sharers, u32 t
 /* What all flows of a vif may take; pushed frames are in the ring, and take nothing. */
 static u32 budget_of(const struct vs_settings *set)
 {
-	return set->policy == VSNOOP_POLICY_RING ? VIF_KIB_LEAST : set->vif_kib;
+	return set->policy == VSNOOP_POLICY_RING ? VIF_KIB_LEAST : min(set->vif_kib, LIMIT_KIB_MOST);
 }
 
 /* Has its engine work with another budget. */
