@@ -3,7 +3,7 @@
 # Builds xen-netback with vsnoop for one kernel: upstream's sources, checked and patched, the glue
 # and snoop-core in one folder, then Kbuild.
 #   build.sh --kernel 6.1 --source linux-source-6.1.tar.xz|DIR --headers DIR --out DIR
-#     --kernel SERIES   which of series/ to apply: 6.1 or 6.12
+#     --kernel SERIES   which of series/ to apply: 6.1, 6.12 or 7.3
 #     --source PATH     Debian's linux-source: the tar file, or the folder it was unpacked to
 #     --headers DIR     the build folder of the kernel to build for (/lib/modules/RELEASE/build)
 #     --out DIR         made anew; holds the sources and xen-netback.ko. It must be empty, not there

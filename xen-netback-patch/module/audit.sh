@@ -25,7 +25,7 @@ code=$(objdump --disassemble --no-show-raw-insn "$object")
 
 printf '%s\n' "$symbols" | grep -q ' T vsnoop_' || fault "defines no function of the C face" .
 fault "undefined symbols" "$(printf '%s\n' "$symbols" | awk 'NF == 2 && $1 == "U" { print $2 }' |
-	grep -vE '^(mem(cpy|move|set|cmp)|__stack_chk_fail|__fentry__|__x86_(indirect_thunk_r[a-z0-9]+|return_thunk)|__(asan|kasan|ubsan|kcsan|tsan|sanitizer)_.*)$' || true)"
+	grep -vE '^(mem(cpy|move|set|cmp)|__stack_chk_fail|__ref_stack_chk_guard|__fentry__|__x86_(indirect_thunk_r[a-z0-9]+|return_thunk)|__(asan|kasan|ubsan|kcsan|tsan|sanitizer)_.*)$' || true)"
 fault "weak symbols" "$(printf '%s\n' "$symbols" | awk '$(NF - 1) ~ /^[VvWwu]$/ { print $NF }')"
 fault "visible, and not of the C face" "$(printf '%s\n' "$symbols" |
 	awk '$(NF - 1) ~ /^[A-TX-Z]$/ && NF == 3 { print $NF }' | grep -v '^vsnoop_' || true)"

@@ -210,11 +210,11 @@ u32 vs_budget_join(struct xenvif_vsnoop *vs, u32 want_kib, u32 fixed_kib)
 void vs_budget_leave(struct xenvif_vsnoop *vs)
 {
 	mutex_lock(&vs_all_lock);
+	if (vs->want_kib && !list_empty(&vs_all))
+		schedule_delayed_work(&share_work, 0);
 	vs->want_kib = 0;
 	vs->limit_kib = 0;
 	vs->used_kib = 0;
-	if (!list_empty(&vs_all))
-		schedule_delayed_work(&share_work, 0);
 	mutex_unlock(&vs_all_lock);
 }
 

@@ -2,7 +2,6 @@
 /* vsnoop in xen-netback: an engine's life, as xenstore and the frontend have it. */
 #include "vsnoop_private.h"
 
-#include <linux/ethtool.h>
 #include <linux/moduleparam.h>
 #include <linux/random.h>
 #include <linux/rtnetlink.h>
@@ -83,7 +82,7 @@ static void destroy(struct xenvif_vsnoop *vs)
 	WRITE_ONCE(vs->engine, NULL);
 	vs->queues = NULL;
 	spin_unlock_bh(&vs->lock);
-	del_timer_sync(&vs->timer);
+	timer_delete_sync(&vs->timer);
 
 	vs_free(vs->vif, released);
 	__skb_queue_purge(&gone);
@@ -236,7 +235,9 @@ static void send_resets(struct net_device *dev, struct sk_buff_head *resets)
 	dark = netif_running(dev) && !netif_carrier_ok(dev);
 	if (dark) {
 		netif_carrier_on(dev);
-		ethtool_op_get_link(dev);	/* tells the bridge, now */
+		/* Linkwatch would do these two, in a while: the bridge is told now. */
+		WRITE_ONCE(dev->operstate, IF_OPER_UP);
+		netdev_state_change(dev);
 	}
 	local_bh_disable();
 	vs_receive(resets);
@@ -327,7 +328,7 @@ static void configure(struct work_struct *work)
 	changed = vs->engine && !leave && !vs_same_settings(&want, &vs->now);
 	if (changed)
 		limit = vs_budget_join(vs, budget_of(&want), vs->fixed_kib);
-	if (!vs->engine && want.policy == VSNOOP_POLICY_OFF)
+	if (!vs->engine && (want.policy == VSNOOP_POLICY_OFF || !connected))
 		vs_budget_leave(vs);	/* it may have waited for one */
 	if (lost)
 		fail_stop(vs, true);
@@ -451,7 +452,7 @@ void xenvif_vsnoop_exit(struct xenvif *vif)
 	cancel_delayed_work_sync(&vs->work);
 	destroy(vs);
 	vs_budget_leave(vs);
-	del_timer_sync(&vs->timer);
+	timer_delete_sync(&vs->timer);
 	vs_budget_exit();
 	vif->vsnoop = NULL;
 	kfree(vs);

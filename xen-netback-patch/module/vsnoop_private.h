@@ -27,6 +27,7 @@
 #define __XEN_NETBACK__VSNOOP_PRIVATE_H__
 
 #include "common.h"
+#include "vsnoop_compat.h"
 #include "vsnoop_netback.h"
 
 #include <linux/ktime.h>

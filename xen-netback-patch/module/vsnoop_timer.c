@@ -52,7 +52,7 @@ void vs_wake(struct xenvif_vsnoop *vs, struct xenvif_queue *queue, u64 now)
 
 void vs_run_timer(struct timer_list *timer)
 {
-	struct xenvif_vsnoop *vs = from_timer(vs, timer, timer);
+	struct xenvif_vsnoop *vs = timer_container_of(vs, timer, timer);
 	struct vsnoop_held *released = NULL;
 	u64 now;
 
