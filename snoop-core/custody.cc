@@ -19,6 +19,19 @@ void hand_over(vsnoop_held& held, vsnoop_held*& released) {
   released = &held;
 }
 
+// Takes the head off a list.
+void pop(Custody* custodies, u32& head) {
+  Custody& custody = custodies[head];
+  head = custody.feed_next;
+  custody.feed_next = no_custody;
+}
+
+// Puts a list, from `first` to `last`, behind another.
+void append(Custody* custodies, u32& head, u32& tail, u32 first, u32 last) {
+  (head == no_custody ? head : custodies[tail].feed_next) = first;
+  tail = last;
+}
+
 }  // namespace
 
 Custody* Engine::acquire(Ref ref, Flow& flow, u64 now) {
@@ -86,23 +99,8 @@ void Engine::join_feed(Custody& custody, Guest& guest) {
   custody.deficit = quantum;
   custody.feed_next = no_custody;
   const u32 index = index_of(custody);
-  if (guest.feed_new == no_custody)
-    guest.feed_new = index;
-  else
-    custodies_[guest.feed_new_tail].feed_next = index;
-  guest.feed_new_tail = index;
+  append(custodies_, guest.feed_new, guest.feed_new_tail, index, index);
 }
-
-namespace {
-
-// Takes the head off a list.
-void pop(Custody* custodies, u32& head) {
-  Custody& custody = custodies[head];
-  head = custody.feed_next;
-  custody.feed_next = no_custody;
-}
-
-}  // namespace
 
 bool Engine::next(u16 id, vsnoop_feed& feed) {
   Guest* guest = guest_at(id);
@@ -123,11 +121,7 @@ bool Engine::next(u16 id, vsnoop_feed& feed) {
       const u32 index = head;
       custody.deficit += quantum;
       pop(custodies_, head);
-      if (guest->feed_old == no_custody)
-        guest->feed_old = index;
-      else
-        custodies_[guest->feed_old_tail].feed_next = index;
-      guest->feed_old_tail = index;
+      append(custodies_, guest->feed_old, guest->feed_old_tail, index, index);
       continue;
     }
     feed = vsnoop_feed();
@@ -163,6 +157,30 @@ bool Engine::next(u16 id, vsnoop_feed& feed) {
     }
     return true;
   }
+}
+
+// The flow that next() named is at the head of its list.
+void Engine::skip(u16 id, const vsnoop_feed& feed, u16 lane) {
+  Guest* guest = guest_at(id);
+  const u32 index = feed.held->custody;
+  if (!guest) return;
+  if (guest->feed_new == index)
+    pop(custodies_, guest->feed_new);
+  else if (guest->feed_old == index)
+    pop(custodies_, guest->feed_old);
+  else
+    return;
+  lane %= VSNOOP_LANES;
+  append(custodies_, guest->aside[lane], guest->aside_tail[lane], index, index);
+}
+
+void Engine::resume(u16 id, u16 lane) {
+  Guest* guest = guest_at(id);
+  lane %= VSNOOP_LANES;
+  if (!guest || guest->aside[lane] == no_custody) return;
+  append(custodies_, guest->feed_old, guest->feed_old_tail, guest->aside[lane],
+         guest->aside_tail[lane]);
+  guest->aside[lane] = no_custody;
 }
 
 void Engine::fed(u16 id, const vsnoop_feed& feed, u64 now) {
@@ -327,18 +345,21 @@ void Engine::leave_feed(Custody& custody, Guest& guest) {
   if (!custody.feeding) return;
   custody.feeding = false;
   const u32 index = index_of(custody);
-  u32* const lists[] = {&guest.feed_new, &guest.feed_old};
-  for (u32* list : lists) {
+  const auto leave = [&](u32& head, u32& tail) {
     u32 previous = no_custody;
-    for (u32 at = *list; at != no_custody; previous = at, at = custodies_[at].feed_next) {
+    for (u32 at = head; at != no_custody; previous = at, at = custodies_[at].feed_next) {
       if (at != index) continue;
-      (previous == no_custody ? *list : custodies_[previous].feed_next) = custody.feed_next;
-      u32& tail = list == &guest.feed_new ? guest.feed_new_tail : guest.feed_old_tail;
+      (previous == no_custody ? head : custodies_[previous].feed_next) = custody.feed_next;
       if (tail == index) tail = previous;
       custody.feed_next = no_custody;
-      return;
+      return true;
     }
-  }
+    return false;
+  };
+  if (leave(guest.feed_new, guest.feed_new_tail) || leave(guest.feed_old, guest.feed_old_tail))
+    return;
+  for (u32 lane = 0; lane < VSNOOP_LANES; ++lane)
+    if (leave(guest.aside[lane], guest.aside_tail[lane])) return;
 }
 
 // --- re-delivery (G7) ----------------------------------------------------------------------------

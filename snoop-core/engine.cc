@@ -77,6 +77,8 @@ bool Engine::guest_open(u16 id, const vsnoop_guest_config& config, u64 now) {
   Guest& guest = guests_[id];
   if (!guest.open) {
     guest.feed_new = guest.feed_old = guest.feed_new_tail = guest.feed_old_tail = no_custody;
+    for (u32 lane = 0; lane < VSNOOP_LANES; ++lane)
+      guest.aside[lane] = guest.aside_tail[lane] = no_custody;
     guest.room_head = guest.room_tail = no_custody;
     guest.open = true;
     guest.life_at = now;

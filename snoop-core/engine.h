@@ -40,6 +40,8 @@ class Engine {
   Verdict from_guest(u16 id, const vsnoop_frame& frame, u64 now);
   bool next(u16 id, vsnoop_feed& feed);
   void fed(u16 id, const vsnoop_feed& feed, u64 now);
+  void skip(u16 id, const vsnoop_feed& feed, u16 lane);
+  void resume(u16 id, u16 lane);
   bool consumed(vsnoop_held* held, u64 now);
   void progress(u16 id, u32 memory, u64 now);
   void returned(vsnoop_held* held);

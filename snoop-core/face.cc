@@ -180,6 +180,25 @@ void vsnoop_fed(struct vsnoop_engine* v, uint16_t id, const struct vsnoop_feed* 
   engine.fed(id, *feed, now);
 }
 
+void vsnoop_skip(struct vsnoop_engine* v, uint16_t id, const struct vsnoop_feed* feed,
+                 uint16_t lane) {
+  Engine& engine = engine_of(v);
+  if (VSNOOP_UNLIKELY(engine.config().log != nullptr))
+    LogRecord(vsnoop::log_skip)
+        .put(id)
+        .put(token(engine, feed->held))
+        .put(lane)
+        .write(engine.config());
+  engine.skip(id, *feed, lane);
+}
+
+void vsnoop_resume(struct vsnoop_engine* v, uint16_t id, uint16_t lane) {
+  Engine& engine = engine_of(v);
+  if (VSNOOP_UNLIKELY(engine.config().log != nullptr))
+    LogRecord(vsnoop::log_resume).put(id).put(lane).write(engine.config());
+  engine.resume(id, lane);
+}
+
 int vsnoop_consumed(struct vsnoop_engine* v, struct vsnoop_held* held, uint64_t now) {
   Engine& engine = engine_of(v);
   const bool result = engine.consumed(held, now);

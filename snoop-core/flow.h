@@ -208,7 +208,8 @@ struct Guest {
   u32 base_window;              // may be shown beyond guest_ack without a reservation
   u32 feed_new, feed_new_tail;  // flows with frames for the ring: first those that came last idle
   u32 feed_old, feed_old_tail;
-  u32 room_head, room_tail;  // flows that wait for room, in order
+  u32 room_head, room_tail;                           // flows that wait for room, in order
+  u32 aside[VSNOOP_LANES], aside_tail[VSNOOP_LANES];  // flows with frames for a ring without room
 };
 
 VSNOOP_END

@@ -19,6 +19,8 @@
 //   tick        u64 now, u32 frames released
 //   quiesce     u16 id, u8 on
 //   stop        u64 now, u16 id, u32 frames released
+//   skip        u16 id, u64 held, u16 lane
+//   resume      u16 id, u16 lane
 // where verdict is u8 action, retain, flags, u32 seq, length, memory, slot, u16 generation, guest,
 // and held is a token: two frames in custody have different ones, and it means nothing else.
 //
@@ -53,6 +55,8 @@ enum LogType : u8 {
   log_tick,
   log_quiesce,
   log_stop,
+  log_skip,
+  log_resume,
 };
 
 constexpr u32 digest_start = 2166136261u;  // FNV-1a

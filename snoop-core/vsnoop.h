@@ -256,6 +256,12 @@ struct vsnoop_verdict vsnoop_from_guest(struct vsnoop_engine*, uint16_t id,
 int vsnoop_next(struct vsnoop_engine*, uint16_t id, struct vsnoop_feed*, uint64_t now);
 /* The frame that vsnoop_next() named is in the ring. */
 void vsnoop_fed(struct vsnoop_engine*, uint16_t id, const struct vsnoop_feed*, uint64_t now);
+/* The frame that vsnoop_next() named has no room in its ring, one of several (`lane`; the host
+ * knows which frame goes where, and lanes of the same number modulo VSNOOP_LANES share one): its
+ * flow waits aside, and next() names another flow's, until vsnoop_resume() of that lane. */
+#define VSNOOP_LANES 16
+void vsnoop_skip(struct vsnoop_engine*, uint16_t id, const struct vsnoop_feed*, uint16_t lane);
+void vsnoop_resume(struct vsnoop_engine*, uint16_t id, uint16_t lane);
 /* The guest took a retained frame out of the ring. Returns 1 if the host must free the frame. */
 int vsnoop_consumed(struct vsnoop_engine*, struct vsnoop_held*, uint64_t now);
 /* The guest took frames out of its ring; `memory` bytes of PUSHed frames left it (ring policy). */

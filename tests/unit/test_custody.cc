@@ -133,6 +133,47 @@ TEST_CASE("Custody: round robin: one flow's backlog does not keep another waitin
   world.emits = false;  // the connections go first
 }
 
+TEST_CASE("Custody: a flow whose ring has no room waits aside, and others go on") {
+  World world;
+  world.automatic = false;
+  Options other;
+  other.peer_port = 40001;
+  Established stalled(world), lively(world, other);
+  world.automatic = false;
+  for (uint32_t i = 0; i < 3; ++i) stalled.peer(data(1 + i * 1000, 1000));
+  lively.peer(data(1, 100));
+  const auto skip = [&](uint16_t lane) {
+    vsnoop_feed feed;
+    REQUIRE(vsnoop_next(world.engine(), 0, &feed, world.now()));
+    vsnoop_skip(world.engine(), 0, &feed, lane);
+    return feed.keep;
+  };
+  CHECK(skip(3) == 1000);
+  CHECK(world.feed() == 1);
+  CHECK(world.ring().back().bytes.size() < 300);
+  stalled.peer(data(3001, 1000));  // still aside
+  lively.peer(data(101, 100));
+  CHECK(world.feed() == 1);
+  SECTION("until its ring has room") {
+    vsnoop_resume(world.engine(), 0, 4);  // another's
+    CHECK(world.feed() == 0);
+    vsnoop_resume(world.engine(), 0, 3 + VSNOOP_LANES);
+    CHECK(world.feed() == 4);
+  }
+  SECTION("two aside come back in order") {
+    lively.peer(data(201, 100));
+    CHECK(skip(3) == 100);
+    CHECK(world.feed() == 0);
+    vsnoop_resume(world.engine(), 0, 3);
+    CHECK(world.feed(0, 1) == 1);
+    CHECK(world.ring().back().bytes.size() > 900);
+    CHECK(world.feed() == 4);
+  }
+  SECTION("and is freed as any other when the guest goes") { world.stop(); }
+  world.consume();
+  world.emits = false;  // the connections go first
+}
+
 TEST_CASE("Custody: two backlogs share the ring evenly, by bytes and not by frames") {
   Setup setup;
   setup.guest.budget = 64 << 20;

@@ -201,10 +201,12 @@ void LogReplay::frame(u8 type, Body& body) {
 }
 
 void LogReplay::record(u8 type, Body body) {
-  if (type != log_fed) feed_ = {};  // what next() said holds only until something else happens
+  // what next() said holds only until something else happens
+  if (type != log_fed && type != log_skip) feed_ = {};
   if (type == log_config) return create(body);
   if (type == log_peer || type == log_guest) return frame(type, body);
-  const bool timed = type != log_next && type != log_emit && type != log_quiesce;
+  const bool timed = type != log_next && type != log_emit && type != log_quiesce &&
+                     type != log_skip && type != log_resume;
   const u64 now = timed ? body.get<u64>() : 0;
   switch (type) {
     case log_open: {
@@ -263,6 +265,20 @@ void LogReplay::record(u8 type, Body body) {
       vsnoop_fed(engine(), id, &feed_, now);
       if (!feed_.retain || feed_.discard) free_frame(frame);
       feed_ = {};
+      break;
+    }
+    case log_skip: {
+      const u16 id = body.get<u16>();
+      vsnoop_held* frame = held(body.get<u64>());
+      if (frame != feed_.held || id != feed_guest_)
+        throw Mismatch("skip() names another frame than next()");
+      vsnoop_skip(engine(), id, &feed_, body.get<u16>());
+      feed_ = {};
+      break;
+    }
+    case log_resume: {
+      const u16 id = body.get<u16>();
+      vsnoop_resume(engine(), id, body.get<u16>());
       break;
     }
     case log_consumed: {
