@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-# vif-vsnoop and vsnoop-migrate, with stand-ins for xl, vsnoop and xenstore that note what they are
+# vif-vsnoop, vsnoop-migrate and load-netback, with stand-ins for xl, vsnoop and xenstore that note what they are
 # asked.
 # shellcheck disable=SC2016 # what stands in '' is for the stand-ins' own shells
 set -euo pipefail
@@ -180,4 +180,32 @@ for wrong in "web" "" "--timeout" "--live web other"; do
   # shellcheck disable=SC2086
   expect "usage: $wrong" "status 2" "$(migrate 0 0 $wrong)"
 done
+# --- load-netback: modprobe's command for the module
+dkms=$scripts/../dkms
+export VSNOOP_MODULES=$dir/modules
+own=$dir/modules/$(uname -r)/kernel/drivers/net/xen-netback
+mkdir -p "$own"
+touch "$own/xen-netback.ko"
+stand_in modprobe 'echo "modprobe $*" >>"$dir/said"; exit "$(cat "$dir/takes")"'
+stand_in insmod 'echo "insmod ${1#"$dir"/modules/*/} ${*:2}" >>"$dir/said"'
+stand_in logger 'echo "logger" >>"$dir/said"'
+load() {
+  local code=0
+  echo "$1" >"$dir/takes"
+  : >"$dir/said"
+  "$dkms/load-netback" max_queues=4 2>"$dir/err" || code=$?
+  cat "$dir/said"
+  echo "status $code"
+}
+expect "a kernel that takes the module" "modprobe --ignore-install xen-netback max_queues=4
+status 0" "$(load 0)"
+expect "a kernel that does not: its own is loaded" "modprobe --ignore-install xen-netback max_queues=4
+insmod kernel/drivers/net/xen-netback/xen-netback.ko max_queues=4
+logger
+status 0" "$(load 1)"
+expect "and it says why" 1 "$(grep -c "mokutil --import" "$dir/err")"
+rm "$own/xen-netback.ko"
+expect "a kernel that has none of its own" "modprobe --ignore-install xen-netback max_queues=4
+status 1" "$(load 1)"
+
 exit $status
