@@ -99,6 +99,36 @@ static bool full(const struct xenvif_vsnoop *vs, const struct xenvif_queue *queu
 	       READ_ONCE(queue->rx_queue_len) >= queue->rx_queue_max;
 }
 
+/* Flows whose queue is full wait aside: a virtual CPU that does not run must not keep
+ * the others from what is theirs.
+ */
+static void set_aside(struct xenvif_vsnoop *vs, struct vs_queue *vq, unsigned int id,
+		      const struct vsnoop_feed *feed)
+{
+	if (!vq->aside) {
+		vq->aside = vs_skb(feed->held)->len;
+		vs->aside++;
+	}
+	vsnoop_skip(vs->engine, 0, feed, id);
+}
+
+/* Back with the flows of queues that have room again: half of it, so that this is rare. */
+static void take_back(struct xenvif_vsnoop *vs)
+{
+	unsigned int i;
+
+	for (i = 0; vs->aside && i < vs->vif->num_queues; i++) {
+		struct vs_queue *vq = &vs->queues[i];
+
+		if (!vq->aside || vq->queued_bytes > FEED_BYTES / 2 ||
+		    full(vs, &vs->vif->queues[i], vq->aside))
+			continue;
+		vq->aside = 0;
+		vs->aside--;
+		vsnoop_resume(vs->engine, 0, i);
+	}
+}
+
 /* Custody to rx_queue, as far as there is room. Returns frames to free. */
 struct vsnoop_held *vs_feed(struct xenvif_vsnoop *vs, u64 now)
 {
@@ -108,6 +138,8 @@ struct vsnoop_held *vs_feed(struct xenvif_vsnoop *vs, u64 now)
 
 	if (!vs->connected || vs->closing || vs->vif->disabled)
 		return NULL;
+	if (vs->aside)
+		take_back(vs);
 	while (vsnoop_next(vs->engine, 0, &feed, now)) {
 		struct sk_buff *whole = vs_skb(feed.held), *skb;
 		struct xenvif_queue *queue = queue_for(vs, whole);
@@ -119,11 +151,15 @@ struct vsnoop_held *vs_feed(struct xenvif_vsnoop *vs, u64 now)
 			released = feed.held;
 			continue;
 		}
-		if (full(vs, queue, whole->len))
-			break;
+		if (full(vs, queue, whole->len)) {
+			set_aside(vs, vq, queue->id, &feed);
+			continue;
+		}
 		skb = prepare(vs, &feed);
-		if (!skb)
-			break;
+		if (!skb) {
+			set_aside(vs, vq, queue->id, &feed);
+			continue;
+		}
 		if (feed.again)
 			trace_vsnoop_redeliver(vs->vif, &feed);
 		vsnoop_fed(vs->engine, 0, &feed, now);
@@ -148,7 +184,6 @@ struct vsnoop_held *vs_feed(struct xenvif_vsnoop *vs, u64 now)
 		} else {
 			kfree_skb(skb);
 		}
-		break;
 	}
 	for (i = 0; i < vs->vif->num_queues; i++) {
 		if (!vs->queues[i].kick)
@@ -176,6 +211,18 @@ static RING_IDX picked_up(const struct xenvif_queue *queue, RING_IDX seen)
 	if (posted - seen <= most)
 		by = max(by, posted - seen);
 	return seen + by;
+}
+
+/* Whatever queue a flow's frames go to now. */
+void vs_resume_all(struct xenvif_vsnoop *vs)
+{
+	unsigned int i;
+
+	for (i = 0; i < VSNOOP_LANES; i++)
+		vsnoop_resume(vs->engine, 0, i);
+	for (i = 0; i < vs->vif->dev->num_tx_queues; i++)
+		vs->queues[i].aside = 0;
+	vs->aside = 0;
 }
 
 /* The ring is new: nothing of before is in it. */

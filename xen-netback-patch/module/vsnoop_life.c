@@ -62,6 +62,7 @@ static void destroy(struct xenvif_vsnoop *vs)
 	now = vs_now();
 	released = vsnoop_guest_stop(vs->engine, 0, now);
 	/* Frames that came back from a ring wait to be fetched. */
+	vs_resume_all(vs);
 	while (vsnoop_next(vs->engine, 0, &feed, now)) {
 		vsnoop_fed(vs->engine, 0, &feed, now);
 		feed.held->next = released;
@@ -189,6 +190,7 @@ static const char *create(struct xenvif_vsnoop *vs, const struct vs_settings *se
 		vs_reset_ring(vs, &vs->vif->queues[i]);
 	vs->closing = false;
 	vs->in_flight = 0;
+	vs->aside = 0;
 	vs->copies = 0;
 	vs->now = *set;
 	WRITE_ONCE(vs->engine, engine);
@@ -482,6 +484,7 @@ void xenvif_vsnoop_connect(struct xenvif *vif)
 	if (vs->engine) {
 		for (i = 0; i < vif->num_queues; i++)
 			vs_reset_ring(vs, &vif->queues[i]);
+		vs_resume_all(vs);
 		napi_schedule(&vif->queues[0].napi);
 	}
 	spin_unlock_bh(&vs->lock);

@@ -66,6 +66,7 @@ struct vs_queue {
 	struct sk_buff_head out;	/* ACKs another CPU built for this queue */
 	bool kick;			/* feed() has put something on rx_queue */
 	u32 queued_bytes;		/* custody bytes on rx_queue */
+	u32 aside;			/* length of a frame that found it full; 0: it is not */
 	RING_IDX seen;			/* responses the guest has picked up */
 	RING_IDX push_done;		/* push_memory is accounted up to here */
 	u32 push_memory[XEN_NETIF_RX_RING_SIZE]; /* by last slot; ring policy */
@@ -86,6 +87,7 @@ struct xenvif_vsnoop {
 	u32 flows;			/* slots that the engine has for them */
 	u16 *tx_queue_of;		/* by flow slot: where its segments come from */
 	unsigned int in_flight;		/* skbs of ours on rx_queues */
+	unsigned int aside;		/* queues whose flows wait aside */
 	u32 copies;			/* memory of XENVIF_VSNOOP_COPY */
 	bool connected;
 	bool closing;			/* feed nothing more: the engine goes */
@@ -149,6 +151,7 @@ static inline void vs_free_copy(struct xenvif_vsnoop *vs, struct sk_buff *skb)
 struct vsnoop_held *vs_feed(struct xenvif_vsnoop *vs, u64 now);
 struct vsnoop_held *vs_reap(struct xenvif_vsnoop *vs, struct xenvif_queue *queue, u64 now);
 struct vsnoop_held *vs_reap_all(struct xenvif_vsnoop *vs, u64 now);
+void vs_resume_all(struct xenvif_vsnoop *vs);
 void vs_reset_ring(struct xenvif_vsnoop *vs, const struct xenvif_queue *queue);
 void vs_free(struct xenvif *vif, struct vsnoop_held *held);
 struct vsnoop_held *vs_chain(struct vsnoop_held *list, struct vsnoop_held *more);
