@@ -105,7 +105,9 @@ static const char *waits_text(char *to, size_t size, unsigned int sharers, u32 t
 /* What all flows of a vif may take; pushed frames are in the ring, and take nothing. */
 static u32 budget_of(const struct vs_settings *set)
 {
-	return set->policy == VSNOOP_POLICY_RING ? VIF_KIB_LEAST : min(set->vif_kib, LIMIT_KIB_MOST);
+	if (set->policy == VSNOOP_POLICY_RING)
+		return VIF_KIB_LEAST;
+	return min(set->vif_kib, LIMIT_KIB_MOST);
 }
 
 /* Has its engine work with another budget. */
@@ -331,7 +333,7 @@ static void configure(struct work_struct *work)
 	if (!vs->engine && (want.policy == VSNOOP_POLICY_OFF || !connected))
 		vs_budget_leave(vs);	/* it may have waited for one */
 	if (lost)
-		fail_stop(vs, true);
+		fail_stop(vs, false);	/* it is away; or has just come back */
 	if (vs->engine) {
 		spin_lock_bh(&vs->lock);
 		if ((leave || quiesce) != vs->quiesced)

@@ -47,7 +47,7 @@
 
 #define VIF_KIB_DEFAULT 16384
 #define VIF_KIB_LEAST 256
-#define VIF_KIB_MOST (1 << 21)		/* that may be set */
+#define VIF_KIB_MOST (2048 << 10)	/* that may be set */
 #define LIMIT_KIB_MOST (256u << 10)	/* that is lent: it is let go at once, if need be */
 #define FLOW_KIB_DEFAULT 4096
 #define FLOW_KIB_LEAST 64
