@@ -5,8 +5,8 @@
 set -euo pipefail
 
 declare -A packages=(
-  [build]="g++ cmake ninja-build pkg-config libpcap-dev libxen-dev libfmt-dev libcli11-dev
-          nlohmann-json3-dev"
+  [build]="g++ cmake ninja-build pkg-config libpcap-dev libarchive-dev libxen-dev libfmt-dev
+          libcli11-dev nlohmann-json3-dev"
   [test]="catch2 clang-14 tshark iproute2 iptables ethtool iperf3 nginx-light curl postgresql
           postgresql-contrib python3 python3-rich python3-markdown-it gnuplot-nox spin
           librapidcheck-dev"

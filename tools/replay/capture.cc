@@ -2,109 +2,137 @@
 #include "tools/replay/capture.h"
 
 #include <fmt/format.h>
-#include <sys/stat.h>
+#include <pcap/pcap.h>
 
 #include <algorithm>
 #include <array>
-#include <cerrno>
 #include <cstring>
+
+#include "tools/replay/pcapng_reader.h"
 
 namespace vsnoop::replay {
 namespace {
 
-constexpr size_t mac_bytes = 12;
-// Locally administered; which of the two is the guest's does not matter.
-constexpr std::array<uint8_t, mac_bytes> synthetic_macs{2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1};
-
-// How many bytes stand in front of the network header, and where among them its EtherType.
-struct Link {
-  int type;
-  uint32_t header;
-  int ethertype_at;  // -1: told by the IP version
-};
-constexpr std::array links{Link{DLT_LINUX_SLL, 16, 14}, Link{DLT_LINUX_SLL2, 20, 0},
-                           Link{DLT_RAW, 0, -1},        Link{DLT_IPV4, 0, -1},
-                           Link{DLT_IPV6, 0, -1},       Link{DLT_FDDI, 21, 19}};
-
-const Link* find_link(int type) {
-  const auto* found = std::find_if(links.begin(), links.end(),
-                                   [type](const Link& link) { return link.type == type; });
-  return found == links.end() ? nullptr : found;
-}
-
-std::string describe_link(int type) {
-  const char* text = pcap_datalink_val_to_description(type);
-  return text ? text : fmt::format("number {}", type);
+// pcapng has LINKTYPE_ values, libpcap's names are for DLT_ values.
+int dlt_of(int linktype) {
+  constexpr int linktype_atm_rfc1483 = 100, linktype_raw = 101;
+  return linktype == linktype_atm_rfc1483 ? DLT_ATM_RFC1483
+         : linktype == linktype_raw       ? DLT_RAW
+                                          : linktype;
 }
 
 }  // namespace
 
-CaptureReader::CaptureReader(const std::string& path) : path_(path) {
-  struct stat status {};
-  std::unique_ptr<FILE, int (*)(FILE*)> file(std::fopen(path.c_str(), "rbe"), std::fclose);
-  if (!file || fstat(fileno(file.get()), &status) != 0) {
-    throw CaptureError(fmt::format("{}: cannot be opened: {}", path, std::strerror(errno)));
-  }
-  size_ = static_cast<uint64_t>(std::max<off_t>(status.st_size, 0));
-  std::array<char, PCAP_ERRBUF_SIZE> error{};
-  pcap_.reset(pcap_fopen_offline_with_tstamp_precision(file.get(), PCAP_TSTAMP_PRECISION_NANO,
-                                                       error.data()));
-  if (!pcap_) {
-    throw CaptureError(fmt::format("{}: byte {}: not a capture: {}", path,
-                                   std::max(0L, std::ftell(file.get())), error.data()));
-  }
-  file_ = file.release();
-  link_ = pcap_datalink(pcap_.get());
-  if (link_ != DLT_EN10MB && !find_link(link_)) {
-    throw CaptureError(
-        fmt::format("{}: byte {}: link type '{}' is not supported (Ethernet, Linux cooked, raw IP "
-                    "and FDDI are)",
-                    path, position(), describe_link(link_)));
+void CaptureReader::Close::operator()(pcap_t* pcap) const { pcap_close(pcap); }
+
+CaptureReader::CaptureReader(std::shared_ptr<const Source> source)
+    : source_(std::move(source)), input_(*source_) {
+  constexpr std::array<uint8_t, 4> section{0x0a, 0x0d, 0x0d, 0x0a};
+  if (input_.want(4) >= 4 && std::equal(section.begin(), section.end(), input_.data())) {
+    pcapng_ = std::make_unique<PcapngReader>(input_);
+  } else {
+    open_pcap();
   }
 }
 
-bool CaptureReader::next(CapturedFrame& frame) {
-  const uint64_t offset = position();
+CaptureReader::~CaptureReader() = default;
+
+// libpcap reads through stdio; no exception may pass it.
+ssize_t CaptureReader::read_stream(void* self, char* to, size_t bytes) {
+  auto& reader = *static_cast<CaptureReader*>(self);
+  try {
+    const size_t got = std::min(bytes, reader.input_.want(bytes));
+    std::memcpy(to, reader.input_.data(), got);
+    reader.input_.consume(got);
+    return static_cast<ssize_t>(got);
+  } catch (const CaptureError& error) {
+    reader.read_error_ = error.what();
+    return -1;
+  }
+}
+
+void CaptureReader::open_pcap() {
+  constexpr size_t stream_bytes = 64 * 1024;
+  // Kuznetsov's format has longer record headers.
+  constexpr std::array<uint8_t, 4> modified{0xa1, 0xb2, 0xcd, 0x34};
+  const bool whole = input_.want(4) >= 4;
+  const uint8_t* magic = input_.data();
+  const bool is_modified = whole && (std::equal(modified.begin(), modified.end(), magic) ||
+                                     std::equal(modified.rbegin(), modified.rend(), magic));
+  record_header_ = is_modified ? 24 : 16;
+  FILE* stream = fopencookie(this, "rb", {read_stream, nullptr, nullptr, nullptr});
+  if (!stream) throw CaptureError(fmt::format("{}: out of memory", source_->name()));
+  setvbuf(stream, nullptr, _IOFBF, stream_bytes);
+  std::array<char, PCAP_ERRBUF_SIZE> error{};
+  pcap_.reset(
+      pcap_fopen_offline_with_tstamp_precision(stream, PCAP_TSTAMP_PRECISION_NANO, error.data()));
+  if (!pcap_) {
+    std::fclose(stream);
+    if (!read_error_.empty()) throw CaptureError(read_error_);
+    throw CaptureError(fmt::format("{}: byte {}: not a capture: {}", source_->name(),
+                                   input_.offset(), error.data()));
+  }
+  link_ = pcap_datalink(pcap_.get());
+  note_link(link_);
+  if (!can_read_link(link_)) {
+    throw CaptureError(
+        fmt::format("{}: byte {}: link type '{}' is not supported: no IP is read "
+                    "from it",
+                    source_->name(), record_at_, link_text(link_)));
+  }
+}
+
+void CaptureReader::note_link(int link) {
+  if (std::find(links_.begin(), links_.end(), link) == links_.end()) links_.push_back(link);
+}
+
+bool CaptureReader::next_pcap(CapturedFrame& frame) {
   pcap_pkthdr* header = nullptr;
   const u_char* bytes = nullptr;
   const int status = pcap_next_ex(pcap_.get(), &header, &bytes);
   if (status == PCAP_ERROR_BREAK) return false;
   if (status != 1) {
-    throw CaptureError(fmt::format("{}: byte {}: frame {} cannot be read: {}", path_, offset,
-                                   number_ + 1, pcap_geterr(pcap_.get())));
+    if (!read_error_.empty()) throw CaptureError(read_error_);
+    throw CaptureError(fmt::format("{}: byte {}: frame {} cannot be read: {}", source_->name(),
+                                   record_at_, number_ + 1, pcap_geterr(pcap_.get())));
   }
   frame.number = ++number_;
+  record_at_ += record_header_ + header->caplen;
   // A damaged file may hold any time; one that is counted in nanoseconds ends in 2262.
   const int64_t seconds = std::clamp<int64_t>(header->ts.tv_sec, 0, 9'000'000'000);
   frame.time_ns = seconds * 1'000'000'000 + header->ts.tv_usec;
-  uint32_t length = header->caplen;
-  frame.wire = std::max(header->len, length);
-  const Link* link = find_link(link_);
-  if (!link) {
-    frame.bytes.assign(bytes, bytes + length);
-    return true;
-  }
-  frame.bytes.assign(synthetic_macs.begin(), synthetic_macs.end());
-  if (length < link->header + 1) {  // nothing of the network header is there
-    frame.wire = std::max<uint32_t>(frame.wire, mac_bytes);
-    return true;
-  }
-  std::array<uint8_t, 2> type{0x08, 0x00};
-  if (link->ethertype_at >= 0) {
-    std::copy_n(bytes + link->ethertype_at, 2, type.begin());
-  } else if (bytes[0] >> 4 == 6) {
-    type = {0x86, 0xdd};
-  }
-  frame.bytes.insert(frame.bytes.end(), type.begin(), type.end());
-  frame.bytes.insert(frame.bytes.end(), bytes + link->header, bytes + length);
-  frame.wire = frame.wire - link->header + mac_bytes + 2;
+  read_link(link_, 0, {bytes, header->caplen}, std::max(header->len, header->caplen), frame,
+            findings_);
   return true;
 }
 
-std::string CaptureReader::link_name() const { return describe_link(link_); }
+bool CaptureReader::next_pcapng(CapturedFrame& frame) {
+  Packet packet;
+  const uint64_t offset = input_.offset();
+  try {
+    if (!pcapng_->next(packet)) return false;
+  } catch (const CaptureError&) {
+    throw;
+  } catch (const std::runtime_error& error) {
+    throw CaptureError(fmt::format("{}: byte {}: frame {} cannot be read: {}", source_->name(),
+                                   std::max(offset, input_.offset()), number_ + 1, error.what()));
+  }
+  frame.number = ++number_;
+  frame.time_ns = packet.time_ns;
+  const int link = dlt_of(packet.link);
+  note_link(link);
+  read_link(link, packet.interface, packet.bytes, packet.wire, frame, findings_);
+  return true;
+}
 
-uint64_t CaptureReader::position() const {
-  return static_cast<uint64_t>(std::max(0L, std::ftell(file_)));
+bool CaptureReader::next(CapturedFrame& frame) {
+  return pcapng_ ? next_pcapng(frame) : next_pcap(frame);
+}
+
+std::string CaptureReader::link_name() const {
+  std::string names;
+  for (const int link : links_) names += (names.empty() ? "" : ", ") + link_text(link);
+  return names.empty() ? "no frames" : names;
 }
 
 }  // namespace vsnoop::replay

@@ -18,9 +18,10 @@ void add_replay_command(CLI::App& app) {
   auto policy = std::make_shared<std::string>("hold");
   auto vcpu = std::make_shared<std::string>();
 
-  CLI::Option* files = command->add_option("FILE", options->paths,
-                                           "captures (pcap, pcapng) and directories of them");
-  files->check(CLI::ExistingPath);
+  CLI::Option* files =
+      command->add_option("FILE", options->paths,
+                          "captures (pcap, pcapng; gzip, bzip2, xz, zstd, lz4) and directories of "
+                          "them; -: standard input");
   command->add_option("--log", *log, "reproduce the verdicts of a decision log instead")
       ->check(CLI::ExistingFile)
       ->excludes(files);
@@ -44,8 +45,11 @@ void add_replay_command(CLI::App& app) {
   command->add_flag("--assume-checksums", options->assume_checksums,
                     "take checksums as right that the capture is too short to verify");
   command->add_option("--flows", options->flows, "rows of the table of connections (default: 5)");
-  command->add_option("--json", options->json, "write everything as JSON; -: instead of the text");
-  command->add_option("-w", options->pcapng, "write the capture with vsnoop's frames inserted");
+  command->add_option("--json", options->json,
+                      "write everything as JSON; -: to standard output instead of the text");
+  command->add_option(
+      "-w", options->pcapng,
+      "write the capture with vsnoop's frames inserted (pcapng); -: to standard output");
   CLI::Option* plot =
       command->add_option("--plot", options->plot, "draw a time-sequence diagram (SVG)");
   command->add_option("--flow", options->plot_flow, "connection to draw (default: most promised)")

@@ -4,6 +4,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <bit>
+#include <numeric>
 
 namespace vsnoop::replay {
 namespace {
@@ -14,7 +16,75 @@ constexpr uint32_t refusals_that_prove = 3;
 // An ACK further ahead than any window can be is no ACK of this connection.
 constexpr int64_t farthest_ack = 1 << 30;
 
+// 128 bins for each power of two.
+constexpr size_t bin_bits = 7, bins = (64 - bin_bits) << bin_bits;
+size_t bin_of(int64_t ns) {
+  const auto value = static_cast<uint64_t>(ns);
+  const auto width = static_cast<size_t>(std::bit_width(value));
+  if (width <= bin_bits) return value;
+  const size_t shift = width - bin_bits - 1;
+  return ((shift + 1) << bin_bits) + ((value >> shift) & ((1 << bin_bits) - 1));
+}
+// The middle of a bin.
+int64_t time_of(size_t bin) {
+  if (bin < (1 << bin_bits)) return static_cast<int64_t>(bin);
+  const size_t shift = (bin >> bin_bits) - 1;
+  const uint64_t low = ((bin & ((1 << bin_bits) - 1)) | 1 << bin_bits) << shift;
+  return static_cast<int64_t>(low + ((uint64_t{1} << shift) >> 1));
+}
+
 }  // namespace
+
+void Times::add(int64_t ns) {
+  ns = std::max<int64_t>(ns, 0);
+  max_ = std::max(max_, ns);
+  count_++;
+  if (bins_.empty()) {
+    exact_.push_back(ns);
+    if (exact_.size() > most_exact) fold();
+  } else {
+    bins_[bin_of(ns)]++;
+  }
+}
+
+void Times::add(const Times& other) {
+  for (const int64_t ns : other.exact_) add(ns);
+  if (other.bins_.empty()) return;
+  if (bins_.empty()) fold();
+  for (size_t i = 0; i < bins_.size(); i++) bins_[i] += other.bins_[i];
+  count_ += other.count_;
+  max_ = std::max(max_, other.max_);
+}
+
+void Times::fold() {
+  bins_.resize(bins);
+  for (const int64_t ns : exact_) bins_[bin_of(ns)]++;
+  exact_ = {};
+}
+
+int64_t Times::percentile(double share) const {
+  const auto rank = static_cast<size_t>(share * static_cast<double>(count_ - 1) + 0.5);
+  if (bins_.empty()) {
+    std::vector<int64_t> sorted = exact_;
+    const auto at = sorted.begin() + static_cast<long>(rank);
+    std::nth_element(sorted.begin(), at, sorted.end());
+    return *at;
+  }
+  uint64_t before = 0;
+  for (size_t i = 0; i < bins_.size(); i++) {
+    before += bins_[i];
+    if (before > rank) return std::min(time_of(i), max_);
+  }
+  return max_;
+}
+
+uint64_t Times::below(int64_t ns) const {
+  if (bins_.empty()) {
+    return static_cast<uint64_t>(
+        std::count_if(exact_.begin(), exact_.end(), [ns](int64_t time) { return time < ns; }));
+  }
+  return std::accumulate(bins_.begin(), bins_.begin() + static_cast<long>(bin_of(ns)), uint64_t{0});
+}
 
 PromiseCount& PromiseCount::operator+=(const PromiseCount& other) {
   early_acks += other.early_acks;
@@ -25,7 +95,7 @@ PromiseCount& PromiseCount::operator+=(const PromiseCount& other) {
 void OracleResult::operator+=(const OracleResult& other) {
   for (size_t i = 0; i < fates.size(); i++) fates[i] += other.fates[i];
   for (size_t i = 0; i < causes.size(); i++) causes[i] += other.causes[i];
-  saved_ns.insert(saved_ns.end(), other.saved_ns.begin(), other.saved_ns.end());
+  saved.add(other.saved);
 }
 
 int64_t Oracle::position(uint32_t seq) const {
@@ -76,7 +146,7 @@ void Oracle::from_peer(const Segment& segment) {
   if (segment.payload) {
     learn_data(start, end);
     std::erase_if(withheld_, [&](const auto& r) { return r.first >= start && r.second <= end; });
-    for (Promise& promise : open_) {
+    for (Promise& promise : open()) {
       if (start < promise.end && end > promise.start) promise.asked_again = true;
     }
   }
@@ -96,17 +166,27 @@ void Oracle::settle(Promise& promise, Fate fate, std::optional<Cause> cause) {
   if (cause) result_.causes[static_cast<size_t>(*cause)] += count;
 }
 
+void Oracle::settle_all(Fate fate, Cause cause) {
+  for (Promise& promise : open()) settle(promise, fate, cause);
+  open_.clear();
+  first_open_ = 0;
+}
+
 void Oracle::learn_ack(int64_t ack, int64_t now_ns) {
-  while (!open_.empty() && open_.front().start < ack) {
-    Promise& first = open_.front();
+  while (first_open_ < open_.size() && open_[first_open_].start < ack) {
+    Promise& first = open_[first_open_];
     if (first.end > ack) {  // one part is kept, the rest stays open
       result_.fates[0].bytes += static_cast<uint64_t>(ack - first.start);
       first.start = ack;
       break;
     }
     settle(first, Fate::kept, {});
-    result_.saved_ns.push_back(now_ns - first.time_ns);
-    open_.pop_front();
+    result_.saved.add(now_ns - first.time_ns);
+    first_open_++;
+  }
+  if (first_open_ == open_.size() || first_open_ > 1024) {
+    open_.erase(open_.begin(), open_.begin() + static_cast<long>(first_open_));
+    first_open_ = 0;
   }
   guest_ack_ = ack;
   learn_data(contiguous_, ack);
@@ -127,7 +207,7 @@ void Oracle::from_guest(const Segment& segment, int64_t now_ns) {
     const int64_t ack = position(segment.ack);
     for (const auto& range : withheld_) diverged_ |= ack > range.first;
     if (ack > guest_ack_ && ack <= peer_end_ + farthest_ack) learn_ack(ack, now_ns);
-    for (Promise& promise : open_) {
+    for (Promise& promise : open()) {
       if (promise.asked_again && ack <= promise.start) promise.refusals++;
       promise.asked_again = false;
     }
@@ -139,8 +219,7 @@ void Oracle::from_guest(const Segment& segment, int64_t now_ns) {
   }
   if (segment.has(rst)) {
     guest_reset_ = true;
-    for (Promise& promise : open_) settle(promise, Fate::broken, Cause::guest_reset);
-    open_.clear();
+    settle_all(Fate::broken, Cause::guest_reset);
   }
 }
 
@@ -209,9 +288,7 @@ void Oracle::emitted(const Segment& segment, int64_t now_ns) {
   if (segment.has(rst)) {
     stopped_ = true;
     // A guest that got what it would not have got cannot tell whether giving up was right.
-    if (diverged_) return;
-    for (Promise& promise : open_) settle(promise, Fate::broken, Cause::gave_up);
-    open_.clear();
+    if (!diverged_) settle_all(Fate::broken, Cause::gave_up);
     return;
   }
   const int64_t ack = position(segment.ack), to = edge(segment);
@@ -232,7 +309,7 @@ void Oracle::emitted(const Segment& segment, int64_t now_ns) {
 }
 
 void Oracle::finish(bool tuple_reused) {
-  for (Promise& promise : open_) {
+  for (Promise& promise : open()) {
     if (promise.refusals >= refusals_that_prove) {
       settle(promise, Fate::broken, Cause::refused);
     } else if (tuple_reused && guest_spoke_ns_ > promise.time_ns) {
@@ -242,6 +319,7 @@ void Oracle::finish(bool tuple_reused) {
     }
   }
   open_.clear();
+  first_open_ = 0;
 }
 
 }  // namespace vsnoop::replay

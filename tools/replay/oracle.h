@@ -7,10 +7,10 @@
 
 #include <array>
 #include <cstdint>
-#include <deque>
 #include <functional>
 #include <map>
 #include <optional>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -36,10 +36,31 @@ struct PromiseCount {
   PromiseCount& operator+=(const PromiseCount& other);
 };
 
+// Many times in nanoseconds, not negative; exact up to so many, to 1 % beyond.
+class Times {
+ public:
+  void add(int64_t ns);
+  void add(const Times& other);
+  uint64_t count() const { return count_; }
+  // Nearest rank; there must be one.
+  int64_t percentile(double share) const;
+  int64_t max() const { return max_; }
+  uint64_t below(int64_t ns) const;
+  const std::vector<int64_t>& exact() const { return exact_; }  // empty if there are too many
+
+ private:
+  static constexpr size_t most_exact = 1 << 16;
+  void fold();
+  std::vector<int64_t> exact_;
+  std::vector<uint64_t> bins_;
+  uint64_t count_ = 0;
+  int64_t max_ = 0;
+};
+
 struct OracleResult {
   std::array<PromiseCount, 3> fates;   // by Fate
   std::array<PromiseCount, 6> causes;  // by Cause; what was not kept
-  std::vector<int64_t> saved_ns;       // guest's own ACK - early ACK, one per early ACK kept
+  Times saved;                         // guest's own ACK - early ACK, one per early ACK kept
   void operator+=(const OracleResult& other);
 };
 
@@ -79,7 +100,9 @@ class Oracle {
     uint32_t refusals = 0;
     bool asked_again = false;
   };
+  std::span<Promise> open() { return std::span(open_).subspan(first_open_); }
   void settle(Promise& promise, Fate fate, std::optional<Cause> cause);
+  void settle_all(Fate fate, Cause cause);
   void learn_data(int64_t start, int64_t end);
   void learn_ack(int64_t ack, int64_t now_ns);
   void promise(int64_t ack, int64_t now_ns);
@@ -104,7 +127,9 @@ class Oracle {
   std::vector<std::pair<int64_t, int64_t>> withheld_;  // ranges
   bool diverged_ = false;
   int64_t guest_spoke_ns_ = 0;
-  std::deque<Promise> open_;
+  // A queue; a std::deque would take 600 bytes for each connection.
+  std::vector<Promise> open_;
+  size_t first_open_ = 0;
   OracleResult result_;
 };
 

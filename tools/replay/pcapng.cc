@@ -4,9 +4,7 @@
 #include <fmt/format.h>
 
 #include <bit>
-#include <cerrno>
-#include <cstring>
-#include <stdexcept>
+#include <functional>
 
 namespace vsnoop::replay {
 namespace {
@@ -32,11 +30,7 @@ const std::string end_of_options(4, '\0');
 
 }  // namespace
 
-PcapngWriter::PcapngWriter(const std::string& path)
-    : path_(path), file_(path, std::ios::binary | std::ios::trunc) {
-  if (!file_) {
-    throw std::runtime_error(fmt::format("{}: cannot be written: {}", path, std::strerror(errno)));
-  }
+PcapngWriter::PcapngWriter(FILE* file) : file_(file) {
   block(0x0a0d0d0a, raw(uint32_t{0x1a2b3c4d}) + raw(uint16_t{1}) + raw(uint16_t{0}) +
                         raw(int64_t{-1}) + option(shb_userappl, "vsnoop replay") + end_of_options);
   constexpr uint16_t ethernet = 1;
@@ -45,23 +39,26 @@ PcapngWriter::PcapngWriter(const std::string& path)
 }
 
 void PcapngWriter::block(uint32_t type, const std::string& body) {
-  const std::string length = raw(static_cast<uint32_t>(body.size() + 12));
-  file_ << raw(type) << length << body << length;
+  const std::string length = raw(static_cast<uint32_t>(body.size() + 12)), kind = raw(type);
+  for (const std::string& part :
+       {std::cref(kind), std::cref(length), std::cref(body), std::cref(length)}) {
+    std::fwrite(part.data(), 1, part.size(), file_);
+  }
 }
 
 void PcapngWriter::write(std::span<const uint8_t> bytes, uint32_t wire, int64_t time_ns,
                          const std::string& comment) {
   const auto time = static_cast<uint64_t>(time_ns);
-  std::string body = raw(uint32_t{0}) + raw(static_cast<uint32_t>(time >> 32)) +
-                     raw(static_cast<uint32_t>(time)) + raw(static_cast<uint32_t>(bytes.size())) +
-                     raw(wire) + padded({bytes.begin(), bytes.end()});
-  if (!comment.empty()) body += option(opt_comment, comment) + end_of_options;
-  block(6, body);
-}
-
-void PcapngWriter::close() {
-  file_.close();
-  if (!file_) throw std::runtime_error(fmt::format("{}: could not be written wholly", path_));
+  body_.clear();
+  for (const uint32_t word :
+       {uint32_t{0}, static_cast<uint32_t>(time >> 32), static_cast<uint32_t>(time),
+        static_cast<uint32_t>(bytes.size()), wire}) {
+    body_ += raw(word);
+  }
+  body_.append(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+  body_.resize((body_.size() + 3) / 4 * 4, '\0');
+  if (!comment.empty()) body_ += option(opt_comment, comment) + end_of_options;
+  block(6, body_);
 }
 
 void CaptureWithAcks::on_frame(const Seen& seen) {

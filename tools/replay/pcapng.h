@@ -2,7 +2,7 @@
 #pragma once
 
 #include <cstdint>
-#include <fstream>
+#include <cstdio>
 #include <span>
 #include <string>
 
@@ -13,26 +13,24 @@ namespace vsnoop::replay {
 // Writes a pcapng file of one Ethernet interface with timestamps in nanoseconds.
 class PcapngWriter {
  public:
-  // Throws std::runtime_error if the file cannot be written; so do write() and close().
-  explicit PcapngWriter(const std::string& path);
+  // Write errors stay with `file`.
+  explicit PcapngWriter(FILE* file);
   // time_ns: since 1970. `comment` may be empty.
   void write(std::span<const uint8_t> bytes, uint32_t wire, int64_t time_ns,
              const std::string& comment);
-  void close();
 
  private:
   void block(uint32_t type, const std::string& body);
-  std::string path_;
-  std::ofstream file_;
+  FILE* file_;
+  std::string body_;
 };
 
 // The capture with vsnoop's frames in it, and comments where it interferes.
 class CaptureWithAcks : public Observer {
  public:
-  explicit CaptureWithAcks(const std::string& path) : writer_(path) {}
+  explicit CaptureWithAcks(FILE* file) : writer_(file) {}
   void on_frame(const Seen& seen) override;
   void on_emission(const Emitted& emitted) override;
-  void close() { writer_.close(); }
 
  private:
   PcapngWriter writer_;

@@ -130,13 +130,14 @@ void Plot::on_emission(const Emitted& emitted) {
 }
 
 std::string Plot::script(const std::string& path, const std::string& title) const {
-  int64_t first = INT64_MAX, last = 0, edge = 0;
+  int64_t first = INT64_MAX, last = INT64_MIN, edge = 0;
   for (const Bar& bar : bars_) first = std::min(first, bar.time), last = std::max(last, bar.time);
   for (const Step& step : steps_) {
     first = std::min(first, step.time);
     last = std::max(last, step.time);
     edge = std::max(edge, step.shown_edge);
   }
+  if (first > last) first = last = 0;  // nothing to draw
   const int64_t span = std::max<int64_t>(1, last - first);
   // The window may be far larger than what was sent: it must not press the rest flat.
   const int64_t top = std::max<int64_t>(1, std::min(edge, highest_ + highest_ / 3));
@@ -187,7 +188,8 @@ std::string Plot::script(const std::string& path, const std::string& title) cons
                  "set border 3 lc '#888888'\nset tics nomirror out\nset grid lc '#e8e8e8' lt 1\n"
                  "set key outside right top Left reverse samplen 2 spacing 1.3\nset lmargin 9\n"
                  "plot $steps using 1:2:3 with filledcurves fc '#ffe3b8' title 'promised',\\\n",
-                 quoted(path), quoted(title), time_name, size_name, x(last) * 1.01, y(top) * 1.02);
+                 quoted(path), quoted(title), time_name, size_name, std::max(x(last), 1e-3) * 1.01,
+                 y(top) * 1.02);
   if (edges) {
     out +=
         "  $steps using 1:4 with lines lc '#a0a0a0' lw 1.5 dt 2 title 'guest''s window edge',\\\n"
@@ -208,11 +210,14 @@ std::string Plot::script(const std::string& path, const std::string& title) cons
   return out + "\n";
 }
 
-void Plot::draw(const std::string& path, const std::string& title) const {
-  if (!std::ofstream(path, std::ios::app)) {
-    throw std::runtime_error(fmt::format("{}: cannot be written: {}", path, std::strerror(errno)));
+void Plot::draw(FILE* to, const std::string& title) const {
+  const TemporaryFile picture;
+  run_gnuplot(script(picture.path(), title));
+  std::ifstream from(picture.path(), std::ios::binary);
+  std::array<char, 65536> buffer;
+  while (from.read(buffer.data(), buffer.size()), from.gcount() > 0) {
+    std::fwrite(buffer.data(), 1, static_cast<size_t>(from.gcount()), to);
   }
-  run_gnuplot(script(path, title));
 }
 
 }  // namespace vsnoop::replay

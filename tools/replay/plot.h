@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <cstdio>
 #include <string>
 #include <vector>
 
@@ -15,8 +16,8 @@ class Plot : public Observer {
   explicit Plot(uint32_t connection) : connection_(connection) {}
   void on_frame(const Seen& seen) override;
   void on_emission(const Emitted& emitted) override;
-  // Throws std::runtime_error: gnuplot missing or failing, file not writable.
-  void draw(const std::string& path, const std::string& title) const;
+  // Writes the picture to `to`. Throws std::runtime_error: gnuplot missing or failing.
+  void draw(FILE* to, const std::string& title) const;
 
  private:
   struct Bar {  // one data segment

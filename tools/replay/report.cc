@@ -7,7 +7,7 @@
 #include <array>
 #include <iterator>
 #include <nlohmann/json.hpp>
-#include <numeric>
+#include <tuple>
 
 namespace vsnoop::replay {
 namespace {
@@ -33,22 +33,19 @@ std::string counted(uint64_t n, const char* what) {
   return fmt::format("{} {}{}", n, what, n == 1 ? "" : "s");
 }
 
-// Nearest rank; `sorted` is not empty.
-int64_t percentile(const std::vector<int64_t>& sorted, double share) {
-  return sorted[static_cast<size_t>(share * static_cast<double>(sorted.size() - 1) + 0.5)];
-}
-
 using Line = std::back_insert_iterator<std::string>;
 
-void write_histogram(const std::vector<int64_t>& saved, Line to) {
+void write_histogram(const Times& saved, Line to) {
   constexpr std::array<int64_t, 8> limits{100'000,    300'000,     1'000'000,     10'000'000,
                                           30'000'000, 100'000'000, 1'000'000'000, INT64_MAX};
   constexpr std::array<const char*, 8> names{"< 0.1 ms", "< 0.3 ms", "< 1 ms", "< 10 ms",
                                              "< 30 ms",  "< 100 ms", "< 1 s",  ">= 1 s"};
   std::array<uint64_t, limits.size()> counts{};
-  for (const int64_t ns : saved) {
-    counts[static_cast<size_t>(std::upper_bound(limits.begin(), limits.end(), ns) -
-                               limits.begin())]++;
+  uint64_t before = 0;
+  for (size_t i = 0; i < limits.size(); i++) {
+    const uint64_t below = i + 1 < limits.size() ? saved.below(limits[i]) : saved.count();
+    counts[i] = below - before;
+    before = below;
   }
   const uint64_t most = *std::max_element(counts.begin(), counts.end());
   for (size_t i = 0; i < counts.size(); i++) {
@@ -62,8 +59,8 @@ void write_histogram(const std::vector<int64_t>& saved, Line to) {
 template <typename T>
 std::vector<std::pair<uint8_t, Count>> by_count(const T& reasons) {
   std::vector<std::pair<uint8_t, Count>> sorted(reasons.begin(), reasons.end());
-  std::stable_sort(sorted.begin(), sorted.end(), [](const auto& a, const auto& b) {
-    return a.second.segments > b.second.segments;
+  std::sort(sorted.begin(), sorted.end(), [](const auto& a, const auto& b) {
+    return std::pair(b.second.segments, a.first) < std::pair(a.second.segments, b.first);
   });
   return sorted;
 }
@@ -83,13 +80,12 @@ void write_promises(const Totals& totals, Line to) {
     fmt::format_to(to, "  {:<13} {:<8} {:>8} {:>12}{}\n", i == 0 ? "promises" : "", fate_names[i],
                    fates[i].early_acks, size_text(fates[i].bytes), why);
   }
-  std::vector<int64_t> saved = totals.oracle.saved_ns;
-  if (saved.empty()) return;
-  std::sort(saved.begin(), saved.end());
+  const Times& saved = totals.oracle.saved;
+  if (!saved.count()) return;
   fmt::format_to(to, "  time saved    p10 {}   p50 {}   p90 {}   p99 {}   max {}\n",
-                 time_text(percentile(saved, 0.1)), time_text(percentile(saved, 0.5)),
-                 time_text(percentile(saved, 0.9)), time_text(percentile(saved, 0.99)),
-                 time_text(saved.back()));
+                 time_text(saved.percentile(0.1)), time_text(saved.percentile(0.5)),
+                 time_text(saved.percentile(0.9)), time_text(saved.percentile(0.99)),
+                 time_text(saved.max()));
   write_histogram(saved, to);
 }
 
@@ -114,47 +110,40 @@ void write_refusals(const Totals& totals, Line to) {
   }
 }
 
-std::vector<uint32_t> by_promised(const FileResult& file) {
-  auto promised = [&](uint32_t i) {
-    const auto& fates = file.flows[i].oracle.fates;
-    return fates[0].bytes + fates[1].bytes + fates[2].bytes;
-  };
-  std::vector<uint32_t> order(file.flows.size());
-  std::iota(order.begin(), order.end(), 0u);
-  std::stable_sort(order.begin(), order.end(), [&](uint32_t a, uint32_t b) {
-    return std::pair(promised(a), file.flows[a].from_peer.bytes) >
-           std::pair(promised(b), file.flows[b].from_peer.bytes);
-  });
-  return order;
+uint64_t promised(const FlowEnd& flow) {
+  const auto& fates = flow.result.oracle.fates;
+  return fates[0].bytes + fates[1].bytes + fates[2].bytes;
 }
 
-void write_flows(const FileResult& file, size_t rows, Line to) {
-  if (!rows || file.flows.empty()) return;
+void write_flows(const std::vector<FlowEnd>& top, uint64_t connections, size_t rows, Line to) {
+  if (!rows || top.empty()) return;
   fmt::format_to(to, "  {:>5} {:>10} {:>7} {:>7} {:>6} {:>5} {:>10}  {}\n", "flow", "sent", "early",
                  "kept", "broken", "open", "saved p50", "peer -> guest: why not more");
-  const std::vector<uint32_t> order = by_promised(file);
-  for (size_t row = 0; row < std::min(rows, order.size()); row++) {
-    const uint32_t i = order[row];
-    const FlowResult& flow = file.flows[i];
-    const Connection& connection = file.plan.connections[i];
+  for (size_t row = 0; row < std::min(rows, top.size()); row++) {
+    const FlowResult& flow = top[row].result;
     const auto& fates = flow.oracle.fates;
-    std::vector<int64_t> saved = flow.oracle.saved_ns;
-    std::sort(saved.begin(), saved.end());
+    const Times& saved = flow.oracle.saved;
     const auto refusals = by_count(flow.refusals);
     fmt::format_to(
-        to, "  {:>5} {:>10} {:>7} {:>7} {:>6} {:>5} {:>10}  {} -> {}{}\n", i + 1,
+        to, "  {:>5} {:>10} {:>7} {:>7} {:>6} {:>5} {:>10}  {} -> {}{}\n", top[row].number + 1,
         size_text(flow.from_peer.bytes), flow.early_acks, fates[0].early_acks, fates[1].early_acks,
-        fates[2].early_acks, saved.empty() ? "-" : time_text(percentile(saved, 0.5)),
-        to_text(connection.peer_end().address, connection.peer_end().port),
-        to_text(connection.guest_end().address, connection.guest_end().port),
+        fates[2].early_acks, saved.count() ? time_text(saved.percentile(0.5)) : "-",
+        to_text(top[row].peer.address, top[row].peer.port),
+        to_text(top[row].guest.address, top[row].guest.port),
         refusals.empty() ? "" : fmt::format(": {}", vsnoop_reason_text(refusals[0].first)));
   }
-  if (order.size() > rows) {
-    fmt::format_to(to, "        {} more; --flows N shows N of them\n", order.size() - rows);
+  if (connections > rows) {
+    fmt::format_to(to, "        {} more; --flows N shows N of them\n", connections - rows);
   }
 }
 
-nlohmann::json json_reasons(const std::map<uint8_t, Count>& reasons) {
+// "[2001:db8::1]", and which copy of the network it is on if its address is seen on several.
+std::string guest_text(const Guest& guest) {
+  return guest.lane ? fmt::format("{} (at place {})", to_text(guest.address), guest.lane + 1)
+                    : to_text(guest.address);
+}
+
+nlohmann::json json_reasons(const ReasonCounts& reasons) {
   nlohmann::json out = nlohmann::json::array();
   for (const auto& [reason, count] : by_count(reasons)) {
     out.push_back({{"reason", vsnoop_reason_name(reason)},
@@ -191,30 +180,38 @@ nlohmann::json json_counts(const T& counts) {
                      {"other_acks_sent", counts.other_emissions},
                      {"resets_sent", counts.resets},
                      {"not_promised", json_reasons(counts.refusals)}};
-  std::vector<int64_t> saved = counts.oracle.saved_ns;
-  std::sort(saved.begin(), saved.end());
+  const Times& saved = counts.oracle.saved;
   nlohmann::json& time = out["time_saved_us"] = nlohmann::json::object();
-  time["n"] = saved.size();
-  if (saved.empty()) return out;
+  time["n"] = saved.count();
+  if (!saved.count()) return out;
   for (const auto& [name, share] : {std::pair("p10", .1), {"p50", .5}, {"p90", .9}, {"p99", .99}}) {
-    time[name] = static_cast<double>(percentile(saved, share)) / 1e3;
+    time[name] = static_cast<double>(saved.percentile(share)) / 1e3;
   }
-  time["max"] = static_cast<double>(saved.back()) / 1e3;
+  time["max"] = static_cast<double>(saved.max()) / 1e3;
   return out;
 }
 
-nlohmann::json json_file(const FileResult& file) {
-  Totals totals;
-  totals.add(file);
+nlohmann::json json_findings(const std::map<std::string, uint64_t>& findings) {
+  nlohmann::json out = nlohmann::json::object();
+  for (const auto& [what, frames] : findings) out[what] = frames;
+  return out;
+}
+
+nlohmann::json json_file(const FileResult& file, const Totals& totals) {
   nlohmann::json out = json_counts(totals);
   const Plan& plan = file.plan;
-  out["file"] = file.path;
+  out["file"] = file.name;
   if (!file.error.empty()) out["error"] = file.error;
   out["link"] = plan.link;
   out["frames"] = plan.frames;
   out["tcp_segments"] = plan.tcp;
   out["duration_s"] = static_cast<double>(plan.last_ns - plan.first_ns) / 1e9;
+  out["connections"] = plan.connections;
+  out["read_through"] = json_findings(plan.findings.through);
+  out["not_read"] = json_findings(plan.findings.unread);
   out["segments_without_guest"] = file.without_guest;
+  out["segments_of_copies"] = file.copies;
+  out["segments_late"] = file.late;
   out["clock_steps_back"] = file.clock_steps;
   out["unverified_checksums"] = file.unverified;
   out["connections_diverged"] = file.diverged;
@@ -223,12 +220,14 @@ nlohmann::json json_file(const FileResult& file) {
   out["unfilled_checksums_of"] = nlohmann::json::array();
   for (const Address& host : plan.partial) out["unfilled_checksums_of"].push_back(to_text(host));
   out["guests"] = nlohmann::json::array();
-  for (size_t i = 0; i < plan.guests.size(); i++) {
-    nlohmann::json guest{{"address", to_text(plan.guests[i].address)},
-                         {"connections", plan.guests[i].connections},
-                         {"received_bytes", plan.guests[i].received}};
-    if (i < file.guests.size()) {
-      const auto& stats = file.guests[i];
+  for (size_t i = 0; i < file.guests.list.size(); i++) {
+    const Guest& known = file.guests.list[i];
+    nlohmann::json guest{{"address", to_text(known.address)},
+                         {"place", known.lane + 1},
+                         {"connections", known.connections},
+                         {"received_bytes", known.received}};
+    if (i < file.guest_stats.size()) {
+      const auto& stats = file.guest_stats[i];
       guest["peak_held_bytes"] = stats.peak_held;
       guest["redelivered_frames"] = stats.redelivered_frames;
       for (uint8_t reason = 0; reason < VSNOOP_REASONS; reason++) {
@@ -238,60 +237,102 @@ nlohmann::json json_file(const FileResult& file) {
     }
     out["guests"].push_back(std::move(guest));
   }
-  out["flows"] = nlohmann::json::array();
-  for (uint32_t i = 0; i < file.flows.size(); i++) {
-    nlohmann::json flow = json_counts(file.flows[i]);
-    const Connection& connection = plan.connections[i];
-    flow["flow"] = i + 1;
-    flow["has_guest"] = connection.guest_side >= 0;
-    flow["peer"] = to_text(connection.peer_end().address, connection.peer_end().port);
-    flow["guest"] = to_text(connection.guest_end().address, connection.guest_end().port);
-    flow["verdicts"] = json_reasons(file.flows[i].verdicts);
-    out["flows"].push_back(std::move(flow));
-  }
   return out;
+}
+
+// The fields of an object, without its braces.
+std::string inside(const nlohmann::json& object) {
+  const std::string text = object.dump();
+  return text.substr(1, text.size() - 2);
 }
 
 }  // namespace
 
-void Totals::add(const FileResult& file) {
-  connections += file.flows.size();
-  unverified += file.unverified;
-  violations += file.violation_count;
-  for (const FlowResult& flow : file.flows) {
-    oracle += flow.oracle;
-    for (const auto& [reason, count] : flow.refusals) {
-      refusals[reason].segments += count.segments;
-      refusals[reason].bytes += count.bytes;
-    }
-    from_peer.segments += flow.from_peer.segments;
-    from_peer.bytes += flow.from_peer.bytes;
-    from_guest += flow.from_guest;
-    pure_acks += flow.pure_acks;
-    acks_dropped += flow.acks_dropped;
-    rebased += flow.rebased;
-    early_acks += flow.early_acks;
-    other_emissions += flow.other_emissions;
-    resets += flow.resets;
-  }
+void Totals::add(const FlowResult& flow) {
+  connections++;
+  oracle += flow.oracle;
+  for (const auto& [reason, count] : flow.refusals) refusals[reason] += count;
+  from_peer += flow.from_peer;
+  from_guest += flow.from_guest;
+  pure_acks += flow.pure_acks;
+  acks_dropped += flow.acks_dropped;
+  rebased += flow.rebased;
+  early_acks += flow.early_acks;
+  other_emissions += flow.other_emissions;
+  resets += flow.resets;
 }
 
-std::string text_report(const FileResult& file, size_t rows) {
+void Totals::add(const Totals& file) {
+  connections += file.connections;
+  oracle += file.oracle;
+  for (const auto& [reason, count] : file.refusals) refusals[reason] += count;
+  from_peer += file.from_peer;
+  from_guest += file.from_guest;
+  pure_acks += file.pure_acks;
+  acks_dropped += file.acks_dropped;
+  rebased += file.rebased;
+  early_acks += file.early_acks;
+  other_emissions += file.other_emissions;
+  resets += file.resets;
+  unverified += file.unverified;
+  violations += file.violations;
+}
+
+void TopFlows::add(const FlowEnd& flow) {
+  flows_.push_back(flow);
+  if (flows_.size() > 2 * rows_ + 64) cut();
+}
+
+void TopFlows::cut() {
+  std::sort(flows_.begin(), flows_.end(), [](const FlowEnd& a, const FlowEnd& b) {
+    return std::tuple(promised(b), b.result.from_peer.bytes, a.number) <
+           std::tuple(promised(a), a.result.from_peer.bytes, b.number);
+  });
+  if (flows_.size() > rows_) flows_.erase(flows_.begin() + static_cast<long>(rows_), flows_.end());
+}
+
+std::vector<FlowEnd> TopFlows::sorted() const {
+  TopFlows copy = *this;
+  copy.cut();
+  return std::move(copy.flows_);
+}
+
+std::string text_report(const FileResult& file, const Totals& totals,
+                        const std::vector<FlowEnd>& top, size_t rows) {
   std::string out;
   Line to(out);
   const Plan& plan = file.plan;
-  fmt::format_to(to, "{}\n  capture       {} in {}, {}; {}\n", file.path,
+  fmt::format_to(to, "{}\n  capture       {} in {}, {}; {}\n", file.name,
                  counted(plan.frames, "frame"), time_text(plan.last_ns - plan.first_ns), plan.link,
-                 counted(plan.connections.size(), "TCP connection"));
+                 counted(plan.connections, "TCP connection"));
   constexpr size_t most_named = 4;
-  for (size_t i = 0; i < std::min(plan.guests.size(), most_named); i++) {
+  const std::vector<Guest>& guests = file.guests.list;
+  for (size_t i = 0; i < std::min(guests.size(), most_named); i++) {
     fmt::format_to(to, "  {:<13} {} receives {} on {}\n", i == 0 ? "guests" : "",
-                   to_text(plan.guests[i].address), size_text(plan.guests[i].received),
-                   counted(plan.guests[i].connections, "connection"));
+                   guest_text(guests[i]), size_text(guests[i].received),
+                   counted(guests[i].connections, "connection"));
   }
-  if (plan.guests.empty()) fmt::format_to(to, "  guests        none\n");
-  if (plan.guests.size() > most_named) {
-    fmt::format_to(to, "                and {} more\n", plan.guests.size() - most_named);
+  if (guests.empty()) fmt::format_to(to, "  guests        none\n");
+  if (guests.size() > most_named) {
+    fmt::format_to(to, "                and {} more\n", guests.size() - most_named);
+  }
+  for (const auto& [what, frames] : plan.findings.through) {
+    fmt::format_to(to, "  note          {} read through {}\n", counted(frames, "frame"), what);
+  }
+  for (const auto& [what, frames] : plan.findings.unread) {
+    fmt::format_to(to, "  note          {} not read: {}\n", counted(frames, "frame"), what);
+  }
+  if (file.copies) {
+    fmt::format_to(
+        to,
+        "  note          {} are copies: the capture has their connections at another "
+        "place, too\n                (VLAN, interface, MAC addresses), and the first place "
+        "is looked at\n",
+        counted(file.copies, "segment"));
+  }
+  if (file.late) {
+    fmt::format_to(to, "  note          {} came long after their connection was over\n",
+                   counted(file.late, "segment"));
   }
   for (const Address& host : plan.partial) {
     fmt::format_to(to, "  note          {} was captured before its NIC filled in checksums\n",
@@ -313,11 +354,9 @@ std::string text_report(const FileResult& file, size_t rows) {
         "docs/replay.md)\n",
         counted(file.diverged, "connection"));
   }
-  Totals totals;
-  totals.add(file);
   write_promises(totals, to);
   write_refusals(totals, to);
-  write_flows(file, rows, to);
+  write_flows(top, totals.connections, rows, to);
   for (const std::string& violation : file.violations) {
     fmt::format_to(to, "  VIOLATION     {}\n", violation);
   }
@@ -328,12 +367,10 @@ std::string text_report(const FileResult& file, size_t rows) {
   return out;
 }
 
-std::string text_totals(const std::vector<FileResult>& files) {
-  Totals totals;
-  for (const FileResult& file : files) totals.add(file);
+std::string text_totals(size_t files, const Totals& totals) {
   std::string out;
   Line to(out);
-  fmt::format_to(to, "in all: {}, {}\n", counted(files.size(), "capture"),
+  fmt::format_to(to, "in all: {}, {}\n", counted(files, "capture"),
                  counted(totals.connections, "TCP connection"));
   write_promises(totals, to);
   write_refusals(totals, to);
@@ -341,18 +378,35 @@ std::string text_totals(const std::vector<FileResult>& files) {
   return out;
 }
 
-nlohmann::json json_report(const std::vector<FileResult>& files) {
-  Totals totals;
-  nlohmann::json out{{"files", nlohmann::json::array()}};
-  for (const FileResult& file : files) {
-    totals.add(file);
-    out["files"].push_back(json_file(file));
-  }
-  out["totals"] = json_counts(totals);
-  out["totals"]["connections"] = totals.connections;
-  out["totals"]["unverified_checksums"] = totals.unverified;
-  out["totals"]["violation_count"] = totals.violations;
-  return out;
+void JsonReport::write(const std::string& text) {
+  std::fwrite(text.data(), 1, text.size(), out_);  // Output::commit() finds what went wrong
+}
+
+void JsonReport::begin_file() {
+  write(fmt::format("{}{{\"flows\":[", files_++ ? ",\n" : ""));
+  flows_ = 0;
+}
+
+void JsonReport::flow(const FlowEnd& end) {
+  nlohmann::json flow = json_counts(end.result);
+  flow["flow"] = end.number + 1;
+  flow["has_guest"] = end.has_guest;
+  flow["peer"] = to_text(end.peer.address, end.peer.port);
+  flow["guest"] = to_text(end.guest.address, end.guest.port);
+  flow["verdicts"] = json_reasons(end.result.verdicts);
+  write((flows_++ ? ",\n" : "\n") + flow.dump());
+}
+
+void JsonReport::end_file(const FileResult& file, const Totals& totals) {
+  write("\n],\n" + inside(json_file(file, totals)) + "}");
+}
+
+void JsonReport::finish(const Totals& totals) {
+  nlohmann::json out = json_counts(totals);
+  out["connections"] = totals.connections;
+  out["unverified_checksums"] = totals.unverified;
+  out["violation_count"] = totals.violations;
+  write("\n],\n\"totals\":" + out.dump() + "}\n");
 }
 
 }  // namespace vsnoop::replay

@@ -3,16 +3,15 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <cerrno>
+#include <cctype>
 #include <chrono>
-#include <cmath>
-#include <cstring>
 #include <filesystem>
-#include <fstream>
 #include <iostream>
-#include <nlohmann/json.hpp>
+#include <optional>
 #include <stdexcept>
+#include <string_view>
 
+#include "tools/replay/output.h"
 #include "tools/replay/pcapng.h"
 #include "tools/replay/plot.h"
 #include "tools/replay/replay.h"
@@ -23,12 +22,14 @@
 namespace vsnoop::replay {
 namespace {
 
-// A bar on standard error, for people only and only when it takes long.
+// How far it is, on standard error, for people only and only when it takes long.
 class Progress {
  public:
-  Progress(const std::string& path, uint64_t size)
-      : name_(std::filesystem::path(path).filename().string()),
+  // `passes` times `size` bytes will be read.
+  Progress(std::string name, uint64_t size, uint64_t passes)
+      : name_(std::move(name)),
         size_(std::max<uint64_t>(1, size)),
+        passes_(passes),
         on_(isatty(STDERR_FILENO) != 0) {}
   ~Progress() {
     if (shown_) fmt::print(stderr, "\r\033[K");
@@ -36,47 +37,67 @@ class Progress {
   Progress(const Progress&) = delete;
   Progress& operator=(const Progress&) = delete;
 
+  void next_pass() { pass_++; }
   void update(uint64_t position) {
     const auto now = Clock::now();
     if (!on_ || now < next_) return;
-    next_ = now + std::chrono::milliseconds(100);
+    next_ = now + std::chrono::milliseconds(200);
     shown_ = true;
-    const uint64_t done = std::min(position, size_) * 30 / size_;
-    fmt::print(stderr, "\r{:<30.30} [{:<30}] {:3} %", name_, std::string(done, '#'),
-               std::min(position, size_) * 100 / size_);
+    const double share =
+        (static_cast<double>(pass_) +
+         static_cast<double>(std::min(position, size_)) / static_cast<double>(size_)) /
+        static_cast<double>(passes_);
+    const double spent = std::chrono::duration<double>(now - start_).count();
+    const auto left = static_cast<uint64_t>(spent / std::max(share, 1e-6) * (1 - share) + 0.5);
+    fmt::print(stderr, "\r{:<30.30} [{:<30}] {:3} %, {}:{:02} left\033[K", name_,
+               std::string(static_cast<size_t>(share * 30), '#'),
+               static_cast<unsigned>(share * 100), left / 60, left % 60);
     std::fflush(stderr);
   }
 
  private:
   using Clock = std::chrono::steady_clock;
   std::string name_;
-  uint64_t size_;
+  uint64_t size_, passes_, pass_ = 0;
   bool on_, shown_ = false;
-  Clock::time_point next_ = Clock::now() + std::chrono::milliseconds(500);
+  Clock::time_point start_ = Clock::now(), next_ = start_ + std::chrono::milliseconds(500);
 };
 
+// x.pcap, X.PCAP, x.pcapng.gz, and what tcpdump and rotation make of it: x.pcap0, x.pcap.1
 bool is_capture_name(const std::filesystem::path& path) {
-  const std::string suffix = path.extension().string();
-  return suffix == ".pcap" || suffix == ".pcapng" || suffix == ".cap";
+  std::string name = path.filename().string();
+  std::transform(name.begin(), name.end(), name.begin(),
+                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  const auto strip_digits = [&name] {
+    while (!name.empty() && std::isdigit(static_cast<unsigned char>(name.back()))) name.pop_back();
+  };
+  for (const std::string_view packed : {".gz", ".bz2", ".xz", ".zst", ".lz4"}) {
+    if (name.ends_with(packed)) name.resize(name.size() - packed.size());
+  }
+  strip_digits();
+  if (name.ends_with('.')) name.pop_back();
+  strip_digits();
+  return name.ends_with(".pcap") || name.ends_with(".pcapng") || name.ends_with(".cap");
 }
 
 std::vector<std::string> find_captures(const std::vector<std::string>& paths) {
   std::vector<std::string> files;
   for (const std::string& path : paths) {
-    if (!std::filesystem::is_directory(path)) {
+    std::error_code error;
+    if (path == "-" || !std::filesystem::is_directory(path, error)) {
       files.push_back(path);
       continue;
     }
     std::vector<std::string> found;
     for (const auto& entry : std::filesystem::recursive_directory_iterator(
              path, std::filesystem::directory_options::skip_permission_denied)) {
-      if (entry.is_regular_file() && is_capture_name(entry.path())) {
+      if (entry.is_regular_file(error) && is_capture_name(entry.path())) {
         found.push_back(entry.path().string());
       }
     }
     if (found.empty()) {
       throw std::runtime_error(
-          fmt::format("{}: no *.pcap, *.pcapng or *.cap in this directory", path));
+          fmt::format("{}: no *.pcap, *.pcapng or *.cap in this directory", printable(path)));
     }
     std::sort(found.begin(), found.end());
     files.insert(files.end(), found.begin(), found.end());
@@ -84,87 +105,173 @@ std::vector<std::string> find_captures(const std::vector<std::string>& paths) {
   return files;
 }
 
+// What a run writes, but for the text.
+struct Outputs {
+  std::optional<Output> json, pcapng, log, plot;
+  explicit Outputs(const Options& options) {
+    open(json, options.json);
+    open(pcapng, options.pcapng);
+    open(log, options.write_log);
+    open(plot, options.plot);
+  }
+  void commit() {
+    for (auto* output : {&json, &pcapng, &log, &plot}) {
+      if (*output) (*output)->commit();
+    }
+  }
+
+ private:
+  static void open(std::optional<Output>& output, const std::string& path) {
+    if (!path.empty()) output.emplace(path);
+  }
+};
+
+void check(const Options& options, const std::vector<std::string>& paths) {
+  std::vector<std::string> outputs;
+  for (const std::string* path :
+       {&options.json, &options.pcapng, &options.write_log, &options.plot}) {
+    if (!path->empty()) outputs.push_back(*path);
+  }
+  check_outputs(paths, outputs);
+  if (paths.size() != 1 &&
+      !(options.pcapng.empty() && options.plot.empty() && options.write_log.empty())) {
+    throw std::runtime_error(fmt::format(
+        "-w, --plot and --write-log take exactly one capture; there are {}", paths.size()));
+  }
+  if ((options.pcapng == "-" || options.write_log == "-") && isatty(STDOUT_FILENO)) {
+    throw std::runtime_error("standard output is a terminal; name a file or a pipe");
+  }
+}
+
+class Run {
+ public:
+  explicit Run(const Options& options)
+      : options_(options),
+        outputs_(options),
+        // Text and an output cannot share standard output.
+        text_(options.pcapng == "-" || options.write_log == "-" || options.plot == "-"
+                  ? std::cerr
+                  : std::cout) {
+    if (outputs_.json) json_.emplace(outputs_.json->file());
+  }
+  // The exit status.
+  int file(const std::string& path);
+  void finish();
+
+ private:
+  void replay(const std::shared_ptr<const Source>& source, FileResult& result,
+              const std::vector<Observer*>& observers, FILE* log, Progress& progress,
+              const std::function<void(const FlowEnd&)>& on_end) const;
+  void draw(const Plot& plot, const FlowEnd& flow);
+
+  const Options& options_;
+  Outputs outputs_;
+  std::ostream& text_;
+  std::optional<JsonReport> json_;
+  Totals totals_;
+  size_t files_ = 0;
+};
+
 // One pass over what the plan could read.
-void replay_once(const Options& options, FileResult& file, std::vector<Observer*> observers) {
-  CaptureReader reader(file.path);
-  Progress progress(file.path, reader.size());
-  WhatIf what_if(options, file, std::move(observers));
+void Run::replay(const std::shared_ptr<const Source>& source, FileResult& result,
+                 const std::vector<Observer*>& observers, FILE* log, Progress& progress,
+                 const std::function<void(const FlowEnd&)>& on_end) const {
+  progress.next_pass();
+  CaptureReader reader(source);
+  WhatIf what_if(options_, result, observers, log, on_end);
   CapturedFrame frame;
-  for (uint64_t n = 0; n < file.plan.frames && reader.next(frame); n++) {
-    what_if.frame(std::move(frame));
-    progress.update(reader.position());
+  for (uint64_t n = 0; n < result.plan.frames && reader.next(frame); n++) {
+    what_if.frame(frame);
+    if (n % 1024 == 0) progress.update(reader.position());
   }
   what_if.finish();
 }
 
-void draw_plot(const Options& options, const FileResult& file) {
-  uint64_t most = 0;
-  uint32_t chosen = options.plot_flow;
-  for (uint32_t i = 0; i < file.flows.size() && !options.plot_flow; i++) {
-    const auto& fates = file.flows[i].oracle.fates;
-    const uint64_t promised = fates[0].bytes + fates[1].bytes + fates[2].bytes;
-    if (promised > most || chosen == 0) {
-      most = promised;
-      chosen = i + 1;
+void Run::draw(const Plot& plot, const FlowEnd& flow) {
+  plot.draw(outputs_.plot->file(), fmt::format("flow {}: {} → {}", flow.number + 1,
+                                               to_text(flow.peer.address, flow.peer.port),
+                                               to_text(flow.guest.address, flow.guest.port)));
+}
+
+int Run::file(const std::string& path) {
+  FileResult result;
+  std::shared_ptr<const Source> source;
+  std::optional<Progress> progress;
+  try {
+    source = std::make_shared<const Source>(path);
+    const uint64_t passes = options_.plot.empty() || options_.plot_flow ? 2 : 3;
+    progress.emplace(source->name(), source->size(), passes);
+    result.plan = make_plan(source, options_.guests,
+                            [&progress](uint64_t position) { progress->update(position); });
+    result.error = result.plan.error;
+  } catch (const CaptureError& error) {
+    result.error = error.what();
+  }
+  if (!result.error.empty() && result.plan.frames == 0) {
+    progress.reset();
+    fmt::print(stderr, "vsnoop: {}\n", result.error);
+    return status_unreadable;
+  }
+  result.name = source->name();
+
+  std::vector<Observer*> observers;
+  std::optional<CaptureWithAcks> writer;
+  if (outputs_.pcapng) observers.push_back(&writer.emplace(outputs_.pcapng->file()));
+  std::optional<Plot> plot;
+  if (outputs_.plot && options_.plot_flow) {
+    observers.push_back(&plot.emplace(options_.plot_flow - 1));
+  }
+  Totals totals;
+  TopFlows top(std::max<size_t>(1, options_.flows));
+  std::optional<FlowEnd> named;
+  if (json_) json_->begin_file();
+  replay(source, result, observers, outputs_.log ? outputs_.log->file() : nullptr, *progress,
+         [&](const FlowEnd& flow) {
+           totals.add(flow.result);
+           top.add(flow);
+           if (json_) json_->flow(flow);
+           if (flow.number + 1 == options_.plot_flow && flow.has_guest) named = flow;
+         });
+  totals.unverified = result.unverified;
+  totals.violations = result.violation_count;
+  totals_.add(totals);
+  files_++;
+  const std::vector<FlowEnd> best = top.sorted();
+  if (outputs_.plot && !plot) {
+    if (!best.empty() && best[0].has_guest) named = best[0];
+    if (named) {
+      plot.emplace(named->number);
+      FileResult again;
+      again.plan = result.plan;
+      replay(source, again, {&*plot}, nullptr, *progress, [](const FlowEnd&) {});
     }
   }
-  if (chosen == 0 || chosen > file.flows.size() ||
-      file.plan.connections[chosen - 1].guest_side < 0) {
-    throw std::runtime_error(fmt::format("--flow {}: {} has {} connections with a guest", chosen,
-                                         file.path, file.flows.size()));
+  progress.reset();
+  if (!result.error.empty()) fmt::print(stderr, "vsnoop: {}\n", result.error);
+  if (json_) json_->end_file(result, totals);
+  if (options_.json != "-") {
+    text_ << text_report(result, totals, best, options_.flows) << '\n' << std::flush;
   }
-  FileResult again;
-  again.path = file.path;
-  again.plan = file.plan;
-  Plot plot(chosen - 1);
-  Options quiet = options;
-  quiet.write_log.clear();
-  replay_once(quiet, again, {&plot});
-  const Connection& connection = file.plan.connections[chosen - 1];
-  plot.draw(options.plot,
-            fmt::format("flow {}: {} → {}", chosen,
-                        to_text(connection.peer_end().address, connection.peer_end().port),
-                        to_text(connection.guest_end().address, connection.guest_end().port)));
+  if (outputs_.plot) {
+    if (!named) {
+      throw std::runtime_error(
+          options_.plot_flow
+              ? fmt::format("--flow {}: {} has {} connections, and that is none with a guest",
+                            options_.plot_flow, result.name, result.plan.connections)
+              : fmt::format("--plot: {} has no connection with a guest", result.name));
+    }
+    draw(*plot, *named);
+  }
+  if (result.violation_count) return status_violation;
+  if (totals.oracle.fates[static_cast<size_t>(Fate::broken)].early_acks) return status_broken;
+  return result.error.empty() ? status_fine : status_unreadable;
 }
 
-FileResult replay_file(const Options& options, const std::string& path) {
-  FileResult file;
-  file.path = path;
-  try {
-    file.plan = make_plan(path, options.guests);
-  } catch (const CaptureError& error) {
-    file.error = error.what();
-    return file;
-  }
-  file.error = file.plan.error;
-  std::optional<CaptureWithAcks> writer;
-  std::vector<Observer*> observers;
-  if (!options.pcapng.empty()) observers.push_back(&writer.emplace(options.pcapng));
-  replay_once(options, file, observers);
-  if (writer) writer->close();
-  return file;
-}
-
-int status_of(const FileResult& file) {
-  uint64_t broken = 0;
-  for (const FlowResult& flow : file.flows) {
-    broken += flow.oracle.fates[static_cast<size_t>(Fate::broken)].early_acks;
-  }
-  if (file.violation_count) return status_violation;
-  if (broken) return status_broken;
-  return file.error.empty() ? status_fine : status_unreadable;
-}
-
-void write_json(const std::string& path, const std::vector<FileResult>& files) {
-  const std::string text = json_report(files).dump(2) + "\n";
-  if (path == "-") {
-    std::cout << text;
-    return;
-  }
-  std::ofstream out(path);
-  out << text;
-  out.close();
-  if (!out) throw std::runtime_error(fmt::format("{}: cannot be written", path));
+void Run::finish() {
+  if (files_ > 1 && options_.json != "-") text_ << text_totals(files_, totals_);
+  if (!text_.flush()) throw std::runtime_error("standard output: could not be written wholly");
+  if (json_) json_->finish(totals_);
+  outputs_.commit();
 }
 
 }  // namespace
@@ -195,24 +302,11 @@ Vcpu parse_vcpu(const std::string& text) {
 
 int run_replay(const Options& options) {
   const std::vector<std::string> paths = find_captures(options.paths);
-  if (paths.size() != 1 &&
-      !(options.pcapng.empty() && options.plot.empty() && options.write_log.empty())) {
-    throw std::runtime_error(fmt::format(
-        "-w, --plot and --write-log take exactly one capture; there are {}", paths.size()));
-  }
+  check(options, paths);
+  Run run(options);
   int status = status_fine;
-  std::vector<FileResult> files;
-  for (const std::string& path : paths) {
-    FileResult file = replay_file(options, path);
-    if (!file.error.empty()) fmt::print(stderr, "vsnoop: {}\n", file.error);
-    status = std::max(status, status_of(file));
-    if (file.plan.frames == 0 && !file.error.empty()) continue;
-    if (options.json != "-") std::cout << text_report(file, options.flows) << '\n' << std::flush;
-    if (!options.plot.empty()) draw_plot(options, file);
-    files.push_back(std::move(file));
-  }
-  if (files.size() > 1 && options.json != "-") std::cout << text_totals(files);
-  if (!options.json.empty()) write_json(options.json, files);
+  for (const std::string& path : paths) status = std::max(status, run.file(path));
+  run.finish();
   return status;
 }
 

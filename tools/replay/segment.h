@@ -31,7 +31,7 @@ struct Prefix {
 // Throws std::invalid_argument with a sentence.
 Prefix parse_prefix(const std::string& text);
 
-enum class Checksum { good, partial, bad, unknown };
+enum class Checksum { good, partial, bad, unknown, unread };
 
 constexpr uint8_t fin = 1, syn = 2, rst = 4, psh = 8, ack_flag = 16, urg = 32;
 
@@ -46,8 +46,13 @@ struct Segment {
   uint8_t flags = 0;
   int8_t shift = -1;  // window scale option; -1: none
   // TCP's, or bad if IPv4's is wrong. unknown: bytes are missing. partial: only the pseudo header
-  // is summed up.
+  // is summed up. unread: judge() has not been called.
   Checksum checksum = Checksum::unknown;
+  // For judge(): where TCP begins and ends in the frame, the sum of the pseudo header, whether that
+  // is what stands in the checksum's place, and whether all bytes are there.
+  uint32_t start = 0, end = 0;
+  uint16_t pseudo = 0;
+  bool looks_partial = false, whole = false;
 
   bool has(uint8_t flag) const { return (flags & flag) != 0; }
   // Sequence space: payload, SYN and FIN.
@@ -57,5 +62,9 @@ struct Segment {
 // Reads an Ethernet frame (802.1Q and QinQ tags inline) of `wire` bytes. Fragments and segments
 // whose ports, numbers or flags cannot be read are not_tcp.
 Segment parse_segment(std::span<const uint8_t> frame, uint32_t wire);
+
+// The same without summing up the payload: `checksum` may be unread. Then judge() fills it in.
+Segment peek_segment(std::span<const uint8_t> frame, uint32_t wire);
+void judge(std::span<const uint8_t> frame, Segment& segment);
 
 }  // namespace vsnoop::replay

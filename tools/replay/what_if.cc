@@ -29,35 +29,36 @@ bool promises(uint8_t reason) {
 
 void WhatIf::Free::operator()(void* memory) const { std::free(memory); }
 
-WhatIf::WhatIf(const Options& options, FileResult& result, std::vector<Observer*> observers)
-    : options_(options), result_(result), observers_(std::move(observers)) {
-  const Plan& plan = result_.plan;
-  const size_t guest_count = std::max<size_t>(1, plan.guests.size());
-  result_.flows.resize(plan.connections.size());
-  lags_.resize(plan.connections.size());
-  guests_.resize(guest_count);
-  for (uint32_t i = 0; i < plan.connections.size(); i++) {
-    oracles_.emplace_back([this, i](const std::string& text) {
-      const Connection& c = result_.plan.connections[i];
-      violation(
-          fmt::format("flow {} ({} -> {})", i + 1, to_text(c.peer_end().address, c.peer_end().port),
-                      to_text(c.guest_end().address, c.guest_end().port)),
-          text);
-    });
-  }
+WhatIf::WhatIf(const Options& options, FileResult& result, std::vector<Observer*> observers,
+               FILE* log, std::function<void(const FlowEnd&)> on_end)
+    : options_(options),
+      result_(result),
+      observers_(std::move(observers)),
+      on_end_(std::move(on_end)) {
+  result_.guests = result_.plan.guests;
+  open_engine(log);
+}
 
+// With as many guests and flows as the capture has at one time.
+void WhatIf::open_engine(FILE* log) {
+  const Plan& plan = result_.plan;
+  const size_t guest_count =
+      std::clamp<uint64_t>(plan.guests.list.size() + plan.idle, 1, Guests::most);
+  guests_.resize(guest_count);
   vsnoop_config config{};
   vsnoop_defaults(&config);
-  config.flows = std::clamp<uint32_t>(static_cast<uint32_t>(plan.connections.size()), 64, 1u << 22);
-  config.custodies = config.flows;
+  // Of half-open connections an engine remembers a quarter as many as of flows. Flows that are over
+  // are swept out late.
+  constexpr uint32_t most_flows = 1 << 20;
+  const uint32_t established = std::min(plan.most_established, most_flows / 2) * 2;
+  config.flows = std::clamp(std::max(established, plan.most_open), 64u, most_flows);
+  config.custodies = std::max(established, 64u);
   config.guests = static_cast<uint32_t>(guest_count);
   config.budget = 0;
   config.seed[0] = 0x7265706c6179;  // fixed: the same capture gives the same report
   config.seed[1] = 0x76736e6f6f70;
-  if (!options.write_log.empty()) {
-    log_.reset(std::fopen(options.write_log.c_str(), "wbe"));
-    if (!log_) throw std::runtime_error(fmt::format("{}: cannot be written", options.write_log));
-    config.log_context = log_.get();
+  if (log) {
+    config.log_context = log;
     config.log = [](void* file, const uint8_t* bytes, uint32_t length) {
       std::fwrite(bytes, 1, length, static_cast<FILE*>(file));
     };
@@ -69,15 +70,15 @@ WhatIf::WhatIf(const Options& options, FileResult& result, std::vector<Observer*
 
   vsnoop_guest_config guest{};
   vsnoop_guest_defaults(&guest);
-  guest.policy = static_cast<uint8_t>(options.policy);
+  guest.policy = static_cast<uint8_t>(options_.policy);
   guest.engage = VSNOOP_ENGAGE_ALWAYS;
-  guest.early_sack = options.early_sack;
+  guest.early_sack = options_.early_sack;
   constexpr uint64_t most = UINT32_MAX;
-  if (options.policy == VSNOOP_POLICY_RING) {
+  if (options_.policy == VSNOOP_POLICY_RING) {
     guest.budget = static_cast<uint32_t>(
-        options.ring ? std::min<uint64_t>(uint64_t{options.ring} * slot_bytes, most) : most);
-  } else if (options.hold) {
-    guest.budget = static_cast<uint32_t>(std::min(options.hold, most));
+        options_.ring ? std::min<uint64_t>(uint64_t{options_.ring} * slot_bytes, most) : most);
+  } else if (options_.hold) {
+    guest.budget = static_cast<uint32_t>(std::min(options_.hold, most));
   }
   for (uint16_t id = 0; id < guest_count; id++) {
     vsnoop_guest_open(engine_, id, &guest, clock(plan.first_ns));
@@ -92,11 +93,7 @@ void WhatIf::violation(const std::string& where, const std::string& text) {
   }
 }
 
-uint64_t WhatIf::clock(int64_t ns) {
-  const int64_t since = std::max<int64_t>(0, ns - result_.plan.first_ns);
-  last_clock_ = std::max(last_clock_, clock_start_us + static_cast<uint64_t>(since) / 1000);
-  return last_clock_;
-}
+uint64_t WhatIf::clock(int64_t ns) { return last_clock_ = std::max(last_clock_, time_of(ns)); }
 
 // Only hosts known to offload may leave a checksum unfilled; from others it is just wrong.
 void WhatIf::settle_checksum(Segment& segment) const {
@@ -107,20 +104,18 @@ void WhatIf::settle_checksum(Segment& segment) const {
   }
 }
 
+// Which guest a frame is for that belongs to no connection (UDP, say).
 void WhatIf::route(Event& event) const {
-  const Plan& plan = result_.plan;
-  if (event.connection != no_connection) {
-    const Connection& connection = plan.connections[event.connection];
-    const Connection::Side& guest = connection.guest_end();
-    event.guest = connection.guest;
+  if (event.foreign) return;
+  if (event.connection) {
+    const End& guest = event.connection->guest_end;
+    event.guest = event.connection->guest;
     event.from_guest =
         event.segment.source == guest.address && event.segment.source_port == guest.port;
-    return;
-  }
-  if (auto to = plan.guest_of.find(event.segment.destination); to != plan.guest_of.end()) {
-    event.guest = to->second;
-  } else if (auto from = plan.guest_of.find(event.segment.source); from != plan.guest_of.end()) {
-    event.guest = from->second;
+  } else if (const int to = result_.guests.find(event.segment.destination, 0); to >= 0) {
+    event.guest = static_cast<uint16_t>(to);
+  } else if (const int from = result_.guests.find(event.segment.source, 0); from >= 0) {
+    event.guest = static_cast<uint16_t>(from);
     event.from_guest = true;
   }
 }
@@ -128,9 +123,10 @@ void WhatIf::route(Event& event) const {
 // Only the guest's segments are moved to when its VCPU runs. What the peer sent keeps its time but
 // for causality: an answer moves as far as its question, data as far as the window that let it go.
 int64_t WhatIf::plan_time(const Event& event, int64_t captured_ns) {
-  if (!options_.vcpu || event.connection == no_connection) return captured_ns;
+  if (!options_.vcpu || !event.connection) return captured_ns;
   const Segment& segment = event.segment;
-  Lag& lag = lags_[event.connection];
+  if (!event.connection->lag) event.connection->lag = std::make_unique<Lag>();
+  Lag& lag = *event.connection->lag;
   auto after = [](uint32_t a, uint32_t b) { return static_cast<int32_t>(a - b) > 0; };
   const uint32_t end = segment.seq + segment.length();
   if (segment.checksum != Checksum::bad) lag.handshake.learn(segment, event.from_guest);
@@ -159,87 +155,199 @@ int64_t WhatIf::plan_time(const Event& event, int64_t captured_ns) {
   return lag.guest_last;
 }
 
-// A connection whose SYN was taken for one of the connection before it on the same tuple.
-void WhatIf::begin(uint32_t number, const Segment& opening) {
+// The SYN of a connection, which was taken for one of the connection before it on the same tuple.
+void WhatIf::replay_opening(Live& live, const Segment& opening) {
   Event event;
   event.segment = opening;
-  event.connection = number;
+  event.connection = &live;
   settle_checksum(event.segment);
   if (event.segment.checksum == Checksum::bad) return;
   route(event);
-  lags_[number].handshake.learn(event.segment, event.from_guest);
+  if (options_.vcpu) {
+    live.lag = std::make_unique<Lag>();
+    live.lag->handshake.learn(event.segment, event.from_guest);
+  }
   if (event.from_guest) {
-    oracles_[number].from_guest(event.segment, last_read_ns_);
+    live.oracle.from_guest(event.segment, last_read_ns_);
   } else {
-    oracles_[number].from_peer(event.segment);
+    live.oracle.from_peer(event.segment);
   }
 }
 
-void WhatIf::frame(CapturedFrame frame) {
-  Event event;
-  event.segment = parse_segment(frame.bytes, frame.wire);
-  if (event.segment.kind == Segment::Kind::tcp) {
-    const auto [number, replaced, opening] = table_.number(event.segment);
-    event.foreign = result_.plan.connections[number].guest_side < 0;
-    if (!event.foreign) event.connection = number;
-    result_.without_guest += event.foreign;
-    settle_checksum(event.segment);
-    if (opening && !event.foreign) begin(number, *opening);
+// Who of a new connection is the guest, if anybody.
+void WhatIf::choose(Live& live, const ConnectionTable::Numbered& numbered, const Segment& segment) {
+  std::array<End, 2> ends{End{segment.source, segment.source_port},
+                          End{segment.destination, segment.destination_port}};
+  const bool high_first = ends[1] < ends[0];
+  if (high_first) std::swap(ends[0], ends[1]);
+  const uint8_t lane = table_.lane(numbered.slot);
+  const int side = choose_guest(ends, result_.plan.received.of(numbered.number), high_first, lane,
+                                options_.guests, result_.guests);
+  live.guest_end = ends[side == 1];
+  live.peer_end = ends[side != 1];
+  if (numbered.late || numbered.copy) {
+    live.unseen = numbered.late ? Unseen::late : Unseen::copy;
+    return;
   }
+  const int guest = side < 0 ? -1 : result_.guests.add(live.guest_end.address, lane);
+  if (guest < 0 || static_cast<size_t>(guest) >= guests_.size()) {
+    live.unseen = Unseen::without_guest;
+    return;
+  }
+  live.guest = static_cast<uint16_t>(guest);
+  result_.guests.list[live.guest].connections++;
+}
+
+WhatIf::Live& WhatIf::begin(const ConnectionTable::Numbered& numbered, const Segment& segment) {
+  if (numbered.replaced) end(numbered.slot, true);
+  if (numbered.slot >= live_.size()) live_.resize(numbered.slot + 1);
+  auto& live = live_[numbered.slot];
+  live = std::make_unique<Live>();
+  live->oracle = Oracle([this, self = live.get()](const std::string& text) {
+    violation(fmt::format("flow {} ({} -> {})", self->number + 1,
+                          to_text(self->peer_end.address, self->peer_end.port),
+                          to_text(self->guest_end.address, self->guest_end.port)),
+              text);
+  });
+  live->number = numbered.number;
+  choose(*live, numbered, segment);
+  if (numbered.opening && live->unseen == Unseen::no) replay_opening(*live, *numbered.opening);
+  return *live;
+}
+
+// The table has forgotten a connection, or a new one has its tuple.
+void WhatIf::end(uint32_t slot, bool reused) {
+  if (slot >= live_.size() || !live_[slot]) return;
+  std::unique_ptr<Live> live = std::move(live_[slot]);
+  live->over = true;
+  live->reused = reused;
+  if (live->waiting) {
+    parting_.push_back(std::move(live));
+  } else {
+    judge_end(std::move(live));
+  }
+}
+
+void WhatIf::judge_end(std::unique_ptr<Live> live) {
+  live->oracle.finish(live->reused);
+  result_.diverged += live->oracle.diverged();
+  live->flow.oracle = live->oracle.result();
+  on_end_({live->number, live->unseen == Unseen::no, live->peer_end, live->guest_end,
+           std::move(live->flow)});
+}
+
+// Finds the connection of a TCP segment.
+void WhatIf::connect(Event& event) {
+  table_.forget(event.frame.time_ns, [this](uint32_t slot) { end(slot, false); });
+  const auto numbered = table_.number(event.segment, event.frame.place,
+                                      [&event] { return event.segment.checksum == Checksum::bad; });
+  settle_checksum(event.segment);
+  Live& live = numbered.is_new ? begin(numbered, event.segment) : *live_[numbered.slot];
+  switch (live.unseen) {
+    case Unseen::no:
+      event.connection = &live;
+      return;
+    case Unseen::without_guest:
+      result_.without_guest++;
+      break;
+    case Unseen::copy:
+      result_.copies++;
+      break;
+    case Unseen::late:
+      result_.late++;
+      break;
+  }
+  event.foreign = true;
+}
+
+void WhatIf::frame(CapturedFrame& frame) {
   if (frame.time_ns < last_read_ns_) result_.clock_steps++;
   last_read_ns_ = std::max(last_read_ns_, frame.time_ns);
+  Event& event = now_;
+  event.segment = peek_segment(frame.bytes, frame.wire);
+  judge(frame.bytes, event.segment);
+  event.connection = nullptr;
+  event.from_guest = event.foreign = false;
+  event.guest = 0;
+  std::swap(event.frame, frame);
+  if (event.segment.kind == Segment::Kind::tcp) connect(event);
   route(event);
+  if (event.connection && !event.from_guest) {
+    result_.guests.list[event.guest].received += event.segment.payload;
+  }
   const int64_t at = plan_time(event, last_read_ns_);
-  event.frame = std::move(frame);
-  frames_waiting_++;
-  events_.emplace(When{at, {1, order_++}}, std::move(event));
-  advance(last_read_ns_);
+  if (!options_.vcpu) {
+    run_timers(time_of(at));
+    happen(event, at);
+  } else {
+    frames_waiting_++;
+    if (event.connection) event.connection->waiting++;
+    events_.emplace(When{at, {1, order_++}}, std::move(event));
+    advance(last_read_ns_);
+  }
 }
 
 void WhatIf::finish() {
   advance(INT64_MAX);
-  for (uint32_t i = 0; i < oracles_.size(); i++) {
-    oracles_[i].finish(result_.plan.connections[i].reused);
-    result_.flows[i].oracle = oracles_[i].result();
-    result_.diverged += oracles_[i].diverged();
+  std::vector<std::unique_ptr<Live>> left;
+  for (auto* list : {&live_, &parting_}) {
+    for (auto& live : *list) {
+      if (live) left.push_back(std::move(live));
+    }
+    list->clear();
   }
+  std::sort(left.begin(), left.end(),
+            [](const auto& a, const auto& b) { return a->number < b->number; });
+  for (auto& live : left) judge_end(std::move(live));
   for (uint16_t id = 0; id < guests_.size(); id++) {
-    result_.guests.push_back(*vsnoop_stats(engine_, id));
+    result_.guest_stats.push_back(*vsnoop_stats(engine_, id));
   }
-  if (log_ && (std::fflush(log_.get()) != 0 || std::ferror(log_.get()))) {
-    throw std::runtime_error(fmt::format("{}: could not be written wholly", options_.write_log));
+}
+
+// The engine's clock at a time of the capture.
+uint64_t WhatIf::time_of(int64_t ns) const {
+  const auto since = static_cast<uint64_t>(std::max<int64_t>(0, ns - result_.plan.first_ns));
+  return clock_start_us + since / 1000;
+}
+
+// What is due until then, in its order.
+void WhatIf::run_timers(uint64_t until) {
+  int ticks = 0, ticks_of_gap = 0;
+  for (uint64_t due; (due = vsnoop_deadline(engine_)) <= until;) {
+    const bool skip = ++ticks_of_gap > most_ticks_of_gap;
+    const uint64_t now = last_clock_ = std::max(last_clock_, skip ? until : due);
+    const int64_t now_ns =
+        result_.plan.first_ns + static_cast<int64_t>(now - clock_start_us) * 1000;
+    release(vsnoop_tick(engine_, now));
+    emit(now_ns);
+    for (uint16_t id = 0; held_now_ && id < guests_.size(); id++) {
+      if (vsnoop_stats(engine_, id)->held) pump(id, now_ns);
+    }
+    ticks = vsnoop_deadline(engine_) <= now ? ticks + 1 : 0;
+    if (ticks > most_ticks) throw std::runtime_error("the engine's timers do not advance");
+    // A wake-up that was planned just now comes first.
+    if (!events_.empty() && time_of(events_.begin()->first.first) < until) return;
   }
 }
 
 // Runs timers and delayed frames in the order of their times. At the end of the file (INT64_MAX)
 // time stops with the last frame: what would have happened later the capture cannot judge.
 void WhatIf::advance(int64_t until_ns) {
-  int ticks = 0, ticks_of_gap = 0;
   while (!events_.empty()) {
-    const int64_t at = events_.begin()->first.first;
-    if (at > until_ns || (until_ns == INT64_MAX && !frames_waiting_)) break;
-    const auto since_start =
-        static_cast<uint64_t>(std::max<int64_t>(0, at - result_.plan.first_ns));
-    const uint64_t next = clock_start_us + since_start / 1000;
-    const uint64_t due = vsnoop_deadline(engine_);
-    if (due <= next) {
-      const bool skip = ++ticks_of_gap > most_ticks_of_gap;
-      const uint64_t now = last_clock_ = std::max(last_clock_, skip ? next : due);
-      const int64_t now_ns =
-          result_.plan.first_ns + static_cast<int64_t>(now - clock_start_us) * 1000;
-      release(vsnoop_tick(engine_, now));
-      emit(now_ns);
-      for (uint16_t id = 0; id < guests_.size(); id++) {
-        if (vsnoop_stats(engine_, id)->held) pump(id, now_ns);
-      }
-      ticks = vsnoop_deadline(engine_) <= now ? ticks + 1 : 0;
-      if (ticks > most_ticks) throw std::runtime_error("the engine's timers do not advance");
-      continue;
-    }
-    ticks_of_gap = 0;
+    const When when = events_.begin()->first;
+    if (when.first > until_ns || (until_ns == INT64_MAX && !frames_waiting_)) break;
+    run_timers(time_of(when.first));
+    if (events_.begin()->first != when) continue;  // a wake-up was planned before it
     Event event = std::move(events_.begin()->second);
     events_.erase(events_.begin());
-    happen(event, at);
+    Live* const live = event.connection;
+    if (!event.wake) frames_waiting_--;
+    happen(event, when.first);
+    if (!live || --live->waiting || !live->over) continue;
+    const auto parted = std::find_if(parting_.begin(), parting_.end(),
+                                     [live](const auto& owner) { return owner.get() == live; });
+    judge_end(std::move(*parted));
+    parting_.erase(parted);
   }
 }
 
@@ -247,7 +355,6 @@ void WhatIf::happen(Event& event, int64_t now_ns) {
   if (event.wake) {
     guests_[event.guest].wake_planned = false;
   } else {
-    frames_waiting_--;
     if (event.foreign) return show(event, now_ns, {});
     frame_number_ = event.frame.number;
     if (event.from_guest) {
@@ -265,10 +372,19 @@ vsnoop_frame WhatIf::describe(const Event& event) const {
   const uint32_t memory = options_.policy == VSNOOP_POLICY_RING ? slots_of(frame.wire) * slot_bytes
                                                                 : frame.wire + frame_overhead;
   uint8_t checksum = VSNOOP_CHECKSUM_UNKNOWN;
-  if (event.segment.checksum == Checksum::partial) checksum = VSNOOP_CHECKSUM_PARTIAL;
-  // Good here, yet bytes are missing: the user said so.
-  if (event.segment.checksum == Checksum::good && frame.bytes.size() < frame.wire) {
-    checksum = VSNOOP_CHECKSUM_VERIFIED;
+  switch (event.segment.checksum) {
+    case Checksum::partial:
+      checksum = VSNOOP_CHECKSUM_PARTIAL;
+      break;
+    case Checksum::good:
+      checksum = VSNOOP_CHECKSUM_VERIFIED;
+      break;
+    case Checksum::bad:
+      checksum = VSNOOP_CHECKSUM_BAD;
+      break;
+    case Checksum::unknown:
+    case Checksum::unread:
+      break;
   }
   return {frame.bytes.data(), static_cast<uint32_t>(frame.bytes.size()), frame.wire, memory,
           checksum};
@@ -277,21 +393,17 @@ vsnoop_frame WhatIf::describe(const Event& event) const {
 void WhatIf::from_peer(Event& event, int64_t now_ns) {
   const Segment& segment = event.segment;
   const uint64_t now = clock(now_ns);
-  if (event.connection != no_connection) oracles_[event.connection].from_peer(segment);
+  Live* const live = event.connection;
+  if (live) live->oracle.from_peer(segment);
   const vsnoop_frame frame = describe(event);
   const vsnoop_verdict verdict = vsnoop_from_peer(engine_, event.guest, &frame, now);
-  if (event.connection != no_connection) {
-    FlowResult& flow = result_.flows[event.connection];
-    Count& count = flow.verdicts[verdict.reason];
-    count.segments++;
-    count.bytes += segment.payload;
+  if (live) {
+    FlowResult& flow = live->flow;
+    flow.verdicts[verdict.reason] += {1, segment.payload};
     if (segment.payload) {
-      flow.from_peer.segments++;
-      flow.from_peer.bytes += segment.payload;
+      flow.from_peer += {1, segment.payload};
       if (!promises(verdict.reason)) {
-        Count& refusal = flow.refusals[verdict.reason];
-        refusal.segments++;
-        refusal.bytes += segment.payload;
+        flow.refusals[verdict.reason] += {1, segment.payload};
         result_.unverified += verdict.reason == VSNOOP_REASON_unverified_checksum;
       }
     }
@@ -311,40 +423,52 @@ void WhatIf::from_peer(Event& event, int64_t now_ns) {
       action = vsnoop_declined(engine_, &verdict, now);
     }
   } else if (action == VSNOOP_KEEP) {
-    auto held = std::make_unique<Held>();
-    held->bytes = std::move(event.frame.bytes);
-    held->wire = event.frame.wire;
-    held->slots = slots;
-    held->checksum = segment.checksum;
-    if (vsnoop_taken(engine_, &verdict, held.get(), now)) {
-      const vsnoop_held* key = held.get();
-      held_.emplace(key, std::move(held));
-    } else {
-      action = vsnoop_declined(engine_, &verdict, now);
-    }
+    keep(event, verdict, action, now);
   }
   if (action == VSNOOP_PASS) guest.passing.push_back(slots);
-  if (action == VSNOOP_DROP && event.connection != no_connection && segment.payload) {
-    oracles_[event.connection].withheld(segment);
+  if (action == VSNOOP_DROP && live && segment.payload) live->oracle.withheld(segment);
+}
+
+void WhatIf::keep(Event& event, const vsnoop_verdict& verdict, uint8_t& action, uint64_t now) {
+  if (free_.empty()) free_.push_back(&held_.emplace_back());
+  Held& held = *free_.back();
+  static_cast<vsnoop_held&>(held) = {};
+  if (!vsnoop_taken(engine_, &verdict, &held, now)) {
+    action = vsnoop_declined(engine_, &verdict, now);
+    return;
   }
+  free_.pop_back();
+  std::swap(held.bytes, event.frame.bytes);
+  held.wire = event.frame.wire;
+  held.slots = slots_of(event.frame.wire);
+  held.checksum = event.segment.checksum;
+  held.in_ring = false;
+  held.in_use = true;
+  held_now_++;
+}
+
+void WhatIf::free_held(vsnoop_held* gone) {
+  auto* const held = static_cast<Held*>(gone);
+  held->in_use = false;
+  held_now_--;
+  free_.push_back(held);
 }
 
 void WhatIf::from_guest(Event& event, int64_t now_ns) {
   const Segment& segment = event.segment;
-  const bool known = event.connection != no_connection;
-  if (known) oracles_[event.connection].from_guest(segment, now_ns);
+  Live* const live = event.connection;
+  if (live) live->oracle.from_guest(segment, now_ns);
   const vsnoop_frame frame = describe(event);
   const vsnoop_verdict verdict = vsnoop_from_guest(engine_, event.guest, &frame, clock(now_ns));
   show(event, now_ns, verdict);
   release(verdict.released);
-  if (!known) {
+  if (!live) {
     if (verdict.action == VSNOOP_DROP) violation("no flow", "I6: dropped a frame it cannot know");
     return;
   }
-  Oracle& oracle = oracles_[event.connection];
-  FlowResult& flow = result_.flows[event.connection];
-  flow.verdicts[verdict.reason].segments++;
-  flow.verdicts[verdict.reason].bytes += segment.payload;
+  Oracle& oracle = live->oracle;
+  FlowResult& flow = live->flow;
+  flow.verdicts[verdict.reason] += {1, segment.payload};
   flow.from_guest++;
   flow.pure_acks += segment.flags == ack_flag && !segment.payload;
   if (verdict.action == VSNOOP_DROP) {
@@ -352,7 +476,8 @@ void WhatIf::from_guest(Event& event, int64_t now_ns) {
     oracle.dropped(segment);
   } else if (verdict.action == VSNOOP_EDIT) {
     flow.rebased++;
-    std::vector<uint8_t> bytes = event.frame.bytes;
+    std::vector<uint8_t>& bytes = scratch_;
+    bytes = event.frame.bytes;
     if (vsnoop_apply_edit(bytes.data(), static_cast<uint32_t>(bytes.size()), &verdict.edit,
                           segment.checksum == Checksum::partial) != 0) {
       violation("edit", "the engine's own edit does not apply");
@@ -370,10 +495,11 @@ void WhatIf::from_guest(Event& event, int64_t now_ns) {
 }
 
 void WhatIf::show(const Event& event, int64_t now_ns, const vsnoop_verdict& verdict) {
-  const Oracle* oracle = event.connection == no_connection ? nullptr : &oracles_[event.connection];
+  if (!event.frame.readable) return;
+  const Live* const live = event.connection;
   for (Observer* observer : observers_) {
-    observer->on_frame(
-        {event.frame, event.segment, now_ns, event.connection, event.from_guest, verdict, oracle});
+    observer->on_frame({event.frame, event.segment, now_ns, live ? live->number : no_connection,
+                        event.from_guest, verdict, live ? &live->oracle : nullptr});
   }
 }
 
@@ -383,7 +509,9 @@ bool WhatIf::room(const GuestState& guest, uint32_t slots) const {
 
 // What the guest would get must still be a whole segment.
 void WhatIf::check_delivery(const vsnoop_feed& feed, const Held& held) {
-  std::vector<uint8_t> bytes = held.bytes;
+  if (!feed.edit.what && !feed.skip && feed.keep >= held.length) return;  // as it came
+  std::vector<uint8_t>& bytes = scratch_;
+  bytes = held.bytes;
   const bool partial = held.checksum == Checksum::partial;
   uint32_t wire = held.wire;
   if (held.bytes.size() == held.wire && (feed.skip || feed.keep < held.length)) {
@@ -413,15 +541,14 @@ bool WhatIf::fill_ring(uint16_t id, int64_t now_ns) {
   }
   vsnoop_feed feed{};
   while (guest.passing.empty() && vsnoop_next(engine_, id, &feed, clock(now_ns))) {
-    const auto found = held_.find(feed.held);
-    if (found == held_.end()) {
+    if (!is_held(feed.held)) {
       violation("delivery", "the engine offers a frame that is not held");
       return false;
     }
-    Held& held = *found->second;
+    Held& held = *static_cast<Held*>(feed.held);
     if (feed.discard) {
       vsnoop_fed(engine_, id, &feed, clock(now_ns));
-      held_.erase(found);
+      free_held(&held);
       continue;
     }
     if (!room(guest, held.slots)) break;
@@ -430,7 +557,7 @@ bool WhatIf::fill_ring(uint16_t id, int64_t now_ns) {
     guest.ring.push_back({held.slots, 0, feed.retain ? feed.held : nullptr});
     guest.ring_used += held.slots;
     held.in_ring = true;
-    if (!feed.retain) held_.erase(found);
+    if (!feed.retain) free_held(&held);
     moved = true;
   }
   return moved;
@@ -444,7 +571,7 @@ bool WhatIf::drain_ring(uint16_t id, int64_t now_ns) {
     pushed += entry.pushed;
     if (!entry.held) continue;
     static_cast<Held*>(entry.held)->in_ring = false;
-    if (vsnoop_consumed(engine_, entry.held, clock(now_ns))) held_.erase(entry.held);
+    if (vsnoop_consumed(engine_, entry.held, clock(now_ns))) free_held(entry.held);
   }
   guest.ring.clear();
   guest.ring_used = 0;
@@ -478,14 +605,19 @@ void WhatIf::emit(int64_t now_ns) {
   while (vsnoop_emit(engine_, &emission, buffer.data(), clock(now_ns))) {
     const std::span<const uint8_t> bytes(buffer.data(), emission.length);
     const Segment segment = parse_segment(bytes, emission.length);
-    const uint32_t number =
-        segment.kind == Segment::Kind::tcp ? table_.find(segment) : no_connection;
-    if (number == no_connection) {
-      violation("emission", "the frame belongs to no connection of the capture");
+    const uint8_t lane =
+        emission.guest < result_.guests.list.size() ? result_.guests.list[emission.guest].lane : 0;
+    const uint32_t slot =
+        segment.kind == Segment::Kind::tcp ? table_.find(segment, lane) : ConnectionTable::none;
+    if (slot == ConnectionTable::none || !live_[slot]) {
+      if (!table_.has_forgotten()) {
+        violation("emission", "the frame belongs to no connection of the capture");
+      }
       continue;
     }
-    FlowResult& flow = result_.flows[number];
-    if (!emission.to_guest) oracles_[number].emitted(segment, now_ns);
+    Live& live = *live_[slot];
+    FlowResult& flow = live.flow;
+    if (!emission.to_guest) live.oracle.emitted(segment, now_ns);
     if (segment.has(rst)) {
       flow.resets++;
     } else if (emission.reason == VSNOOP_REASON_early_ack) {
@@ -494,7 +626,7 @@ void WhatIf::emit(int64_t now_ns) {
       flow.other_emissions++;
     }
     for (Observer* observer : observers_) {
-      observer->on_emission({bytes, segment, now_ns, number, emission, &oracles_[number]});
+      observer->on_emission({bytes, segment, now_ns, live.number, emission, &live.oracle});
     }
   }
 }
@@ -502,12 +634,11 @@ void WhatIf::emit(int64_t now_ns) {
 void WhatIf::release(vsnoop_held* list) {
   while (list) {
     vsnoop_held* next = list->next;
-    const auto found = held_.find(list);
-    if (found == held_.end() || found->second->in_ring) {
+    if (!is_held(list) || static_cast<Held*>(list)->in_ring) {
       violation("release", "the engine freed a frame that is in the ring or not held");
       return;
     }
-    held_.erase(found);
+    free_held(list);
     list = next;
   }
 }

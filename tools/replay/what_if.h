@@ -11,7 +11,6 @@
 #include <map>
 #include <memory>
 #include <string>
-#include <unordered_map>
 #include <vector>
 
 #include "snoop-core/vsnoop.h"
@@ -25,24 +24,59 @@ namespace vsnoop::replay {
 
 struct Count {
   uint64_t segments = 0, bytes = 0;  // bytes: payload
+  Count& operator+=(const Count& other) {
+    segments += other.segments;
+    bytes += other.bytes;
+    return *this;
+  }
+};
+
+constexpr uint32_t no_connection = UINT32_MAX;
+
+// Few reasons, each with its count.
+class ReasonCounts {
+ public:
+  Count& operator[](uint8_t reason) {
+    for (auto& [known, count] : counts_) {
+      if (known == reason) return count;
+    }
+    return counts_.emplace_back(reason, Count{}).second;
+  }
+  auto begin() const { return counts_.begin(); }
+  auto end() const { return counts_.end(); }
+  bool empty() const { return counts_.empty(); }
+
+ private:
+  std::vector<std::pair<uint8_t, Count>> counts_;
 };
 
 struct FlowResult {
   OracleResult oracle;
-  std::map<uint8_t, Count> refusals;  // the peer's data segments that were not promised
-  std::map<uint8_t, Count> verdicts;  // all segments, both directions
-  Count from_peer;                    // data segments
+  ReasonCounts refusals;  // the peer's data segments that were not promised
+  ReasonCounts verdicts;  // all segments, both directions
+  Count from_peer;        // data segments
   uint64_t from_guest = 0, pure_acks = 0, acks_dropped = 0, rebased = 0;
   uint64_t early_acks = 0, other_emissions = 0, resets = 0;
 };
 
+// A connection that is over.
+struct FlowEnd {
+  uint32_t number;  // from 0
+  bool has_guest;
+  End peer, guest;
+  FlowResult result;
+};
+
 struct FileResult {
-  std::string path;
+  std::string name;  // for people
   Plan plan;
-  std::vector<FlowResult> flows;  // as plan.connections
-  std::vector<vsnoop_guest_stats> guests;
+  Guests guests;
+  std::vector<vsnoop_guest_stats> guest_stats;
   std::vector<std::string> violations;  // the first ones
-  uint64_t violation_count = 0, without_guest = 0, clock_steps = 0, unverified = 0, diverged = 0;
+  uint64_t violation_count = 0, clock_steps = 0, unverified = 0, diverged = 0;
+  // Segments that the engine is not shown: of connections without a guest, of copies, and what came
+  // after its connection was forgotten.
+  uint64_t without_guest = 0, copies = 0, late = 0;
   std::string error;  // the file could not be read to its end
 };
 
@@ -78,10 +112,13 @@ class Observer {
 class WhatIf {
  public:
   // `result.plan` must be filled in; the rest is filled in here. All must outlive this.
-  WhatIf(const Options& options, FileResult& result, std::vector<Observer*> observers);
+  // `log`: where the decision log goes, or 0. `on_end` is told of each connection that is over, in
+  // the order in which they end; with finish() the rest, in the order in which they began.
+  WhatIf(const Options& options, FileResult& result, std::vector<Observer*> observers, FILE* log,
+         std::function<void(const FlowEnd&)> on_end);
   ~WhatIf();
-  // Frames in the order of the capture.
-  void frame(CapturedFrame frame);
+  // Frames in the order of the capture. `frame` may be taken and another one left in its place.
+  void frame(CapturedFrame& frame);
   // Lets everything that was delayed happen, then judges the promises.
   void finish();
 
@@ -91,6 +128,7 @@ class WhatIf {
     uint32_t wire = 0, slots = 0;
     Checksum checksum = Checksum::unknown;
     bool in_ring = false;
+    bool in_use = false;
   };
   struct RingEntry {
     uint32_t slots;
@@ -110,33 +148,58 @@ class WhatIf {
     Handshake handshake;
     int64_t ack_delay = 0, peer_delay = 0, peer_last = 0, guest_last = 0;
   };
+  enum class Unseen : uint8_t { no, without_guest, copy, late };
+  // A connection that is not over.
+  struct Live {
+    uint32_t number = 0;
+    Unseen unseen = Unseen::no;
+    uint16_t guest = 0;
+    End peer_end, guest_end;
+    Oracle oracle{nullptr};
+    FlowResult flow;
+    std::unique_ptr<Lag> lag;  // with a virtual CPU
+    uint32_t waiting = 0;      // events of it
+    bool over = false;         // ends with the last of them
+    bool reused = false;       // its tuple is used anew
+  };
   struct Event {
     CapturedFrame frame;
     Segment segment;
-    uint32_t connection = no_connection;
+    Live* connection = nullptr;  // that the engine is shown
     bool from_guest = false;
     uint16_t guest = 0;
     bool wake = false;
-    bool foreign = false;  // of a connection without a guest: the engine never sees it
+    bool foreign = false;  // of a connection that the engine is not shown
   };
   using When = std::pair<int64_t, std::pair<int, uint64_t>>;  // time, wake-ups first, order
 
+  static bool is_held(const vsnoop_held* held) { return static_cast<const Held*>(held)->in_use; }
+  uint64_t time_of(int64_t ns) const;
   uint64_t clock(int64_t ns);
+  void open_engine(FILE* log);
   void settle_checksum(Segment& segment) const;
+  void connect(Event& event);
+  Live& begin(const ConnectionTable::Numbered& numbered, const Segment& segment);
+  void choose(Live& live, const ConnectionTable::Numbered& numbered, const Segment& segment);
+  void replay_opening(Live& live, const Segment& opening);
+  void end(uint32_t slot, bool reused);
+  void judge_end(std::unique_ptr<Live> live);
   void route(Event& event) const;
-  void begin(uint32_t number, const Segment& opening);
   int64_t plan_time(const Event& event, int64_t captured_ns);
   void advance(int64_t until_ns);
+  void run_timers(uint64_t until);
   void happen(Event& event, int64_t now_ns);
   vsnoop_frame describe(const Event& event) const;
   void from_peer(Event& event, int64_t now_ns);
   void from_guest(Event& event, int64_t now_ns);
+  void keep(Event& event, const vsnoop_verdict& verdict, uint8_t& action, uint64_t now);
   void pump(uint16_t guest, int64_t now_ns);
   bool fill_ring(uint16_t guest, int64_t now_ns);
   bool drain_ring(uint16_t guest, int64_t now_ns);
   bool room(const GuestState& guest, uint32_t slots) const;
   void check_delivery(const vsnoop_feed& feed, const Held& held);
   void emit(int64_t now_ns);
+  void free_held(vsnoop_held* held);
   void release(vsnoop_held* list);
   void violation(const std::string& where, const std::string& text);
   void show(const Event& event, int64_t now_ns, const vsnoop_verdict& verdict);
@@ -147,18 +210,19 @@ class WhatIf {
   struct Free {
     void operator()(void* memory) const;
   };
-  struct Close {
-    void operator()(FILE* file) const { std::fclose(file); }
-  };
-  std::unique_ptr<FILE, Close> log_;
+  std::function<void(const FlowEnd&)> on_end_;
   std::unique_ptr<void, Free> memory_;
   vsnoop_engine* engine_ = nullptr;
   ConnectionTable table_;
-  std::vector<Oracle> oracles_;
+  std::vector<std::unique_ptr<Live>> live_;     // by the table's slot
+  std::vector<std::unique_ptr<Live>> parting_;  // over, but events of them wait
   std::vector<GuestState> guests_;
-  std::vector<Lag> lags_;
-  std::unordered_map<const vsnoop_held*, std::unique_ptr<Held>> held_;
+  std::deque<Held> held_;    // all that ever were
+  std::vector<Held*> free_;  // used again, with their memory
+  size_t held_now_ = 0;
+  std::vector<uint8_t> scratch_;
   std::map<When, Event> events_;
+  Event now_;  // the event that happens at once
   uint64_t order_ = 0, frames_waiting_ = 0, last_clock_ = 0, frame_number_ = 0;
   int64_t last_read_ns_ = 0;
 };
