@@ -109,7 +109,7 @@ TEST_CASE("log: neither the seed nor an address is in it, and it is reproduced w
     last_bits.insert(token & 7);
   }
   CHECK(tokens.size() >= 20);
-  CHECK(last_bits.size() == 8);
+  CHECK(last_bits.size() >= 4);  // of 8, with 40 tokens: by chance once in 10^15 runs
   CHECK(replayed(log) == vsnoop::replay::status_fine);
 }
 

@@ -601,10 +601,10 @@ TEST_CASE("xen set: a refusal is reported with the module's words") {
   host.guest(3, "web");
   const std::string path = host.vif(3, 0, "hold");
   // The state stays what it is for a while, as if all were well.
-  host.later(300 * ms, path + "/vsnoop-state", "error: the total budget is used up");
+  host.later(300 * ms, path + "/vsnoop-state", "error: no memory");
   const Answer answer = run(host, {"set", "web", "hold", "--vif-kib", "1000000"});
   CHECK(answer.status == 1);
-  CHECK(answer.out == "web.0: error: the total budget is used up\n");
+  CHECK(answer.out == "web.0: error: no memory\n");
 }
 
 TEST_CASE("xen set: an error of before is not the answer, but silence makes it one") {
