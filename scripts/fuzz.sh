@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 # Fuzzes each target for a while, beginning with its corpus; findings are kept in build/fuzz.
 #   scripts/fuzz.sh SECONDS [TARGET]...      targets: parse edit engine pcap log
+#                                            xenstore flows conf settings
 # SECONDS are of CPU time: on a busy machine it takes longer, not less. COVERAGE=1: prints the
 # covered lines of snoop-core afterwards.
 set -euo pipefail
@@ -9,7 +10,7 @@ cd "$(dirname "$0")/.."
 
 seconds=${1:?usage: fuzz.sh SECONDS [TARGET]...}
 shift
-(($#)) || set -- parse edit engine pcap log
+(($#)) || set -- parse edit engine pcap log xenstore flows conf settings
 flags="-fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all"
 if [[ ${COVERAGE:-0} == 1 ]]; then flags+=" -fprofile-instr-generate -fcoverage-mapping"; fi
 cmake -S . -B build/fuzz -G Ninja -DCMAKE_C_COMPILER=clang-14 -DCMAKE_CXX_COMPILER=clang++-14 \

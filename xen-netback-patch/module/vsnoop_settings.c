@@ -2,8 +2,6 @@
 /* vsnoop in xen-netback: what a guest's key in xenstore says. */
 #include "vsnoop_private.h"
 
-#include <linux/ctype.h>
-
 void vs_fill_guest_config(struct vsnoop_guest_config *guest, const struct vs_settings *set,
 			  u32 limit_kib)
 {
@@ -24,8 +22,12 @@ static bool number(const char *word, const char *key, u32 least, u32 most, u32 *
 	const size_t length = strlen(key);
 	unsigned int found;
 
-	if (strncmp(word, key, length) || word[length] != '=' || !isdigit(word[length + 1]) ||
-	    kstrtouint(word + length + 1, 10, &found) || found < least || found > most)
+	if (strncmp(word, key, length) || word[length] != '=')
+		return false;
+	word += length + 1;
+	/* kstrtouint() takes a sign before it, and a newline behind it. */
+	if (word[strspn(word, "0123456789")] || kstrtouint(word, 10, &found) ||
+	    found < least || found > most)
 		return false;
 	*value = found;
 	return true;
