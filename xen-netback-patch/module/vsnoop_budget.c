@@ -167,11 +167,20 @@ static void share(struct work_struct *work)
 	mutex_unlock(&vs_all_lock);
 }
 
-/* A vif uses most of its limit, and might have more. */
+/* What a vif that uses most of its limit might have beyond it; 0: it waits for nothing. Under
+ * the vsnoop lock.
+ */
+u32 vs_budget_short(const struct xenvif_vsnoop *vs)
+{
+	const u32 limit = READ_ONCE(vs->limit_kib), want = READ_ONCE(vs->want_kib);
+
+	return limit < want && vsnoop_stats(vs->engine, 0)->used >> 10 > limit / 4 * 3 ?
+	       want - limit : 0;
+}
+
 void vs_budget_press(struct xenvif_vsnoop *vs)
 {
-	if (READ_ONCE(vs->limit_kib) < READ_ONCE(vs->want_kib) &&
-	    vsnoop_stats(vs->engine, 0)->used >> 10 > READ_ONCE(vs->limit_kib) / 4 * 3)
+	if (vs_budget_short(vs))
 		schedule_delayed_work(&share_work, 0);
 }
 

@@ -168,6 +168,7 @@ void vs_run_timer(struct timer_list *timer);
 /* vsnoop_budget.c */
 u32 vs_budget_join(struct xenvif_vsnoop *vs, u32 want_kib, u32 fixed_kib);
 void vs_budget_leave(struct xenvif_vsnoop *vs);
+u32 vs_budget_short(const struct xenvif_vsnoop *vs);
 void vs_budget_press(struct xenvif_vsnoop *vs);
 unsigned int vs_budget_sharers(u32 *total);
 u32 vs_budget_total(void);

@@ -30,7 +30,7 @@ static const struct {
 
 int xenvif_vsnoop_stats_count(void)
 {
-	return ARRAY_SIZE(counters) + 2 + VSNOOP_REASONS;
+	return ARRAY_SIZE(counters) + 4 + VSNOOP_REASONS;
 }
 
 void xenvif_vsnoop_stats_strings(u8 *data)
@@ -41,6 +41,8 @@ void xenvif_vsnoop_stats_strings(u8 *data)
 		ethtool_sprintf(&data, "%s", counters[i].name);
 	ethtool_sprintf(&data, "vsnoop_flows_outstanding");
 	ethtool_sprintf(&data, "vsnoop_flows");
+	ethtool_sprintf(&data, "vsnoop_budget");
+	ethtool_sprintf(&data, "vsnoop_budget_short");
 	for (i = 0; i < VSNOOP_REASONS; i++)
 		ethtool_sprintf(&data, "vsnoop_r_%s", vsnoop_reason_name(i));
 }
@@ -59,6 +61,8 @@ void xenvif_vsnoop_stats_values(struct xenvif *vif, u64 *data)
 			*data++ = *(const u64 *)((const void *)stats + counters[i].offset);
 		*data++ = stats->flows_outstanding;
 		*data++ = vsnoop_flows(vs->engine);
+		*data++ = (u64)READ_ONCE(vs->limit_kib) << 10;
+		*data++ = (u64)vs_budget_short(vs) << 10;
 		memcpy(data, stats->reasons, sizeof(stats->reasons));
 	}
 	spin_unlock_bh(&vs->lock);
