@@ -30,9 +30,9 @@ class Shell {
         "printf '%s\\n' \"$said\"; done\n";
     int to[2], from[2];
     FUZZ_CHECK(pipe(to) == 0 && pipe(from) == 0, "pipes");
-    const pid_t child = fork();
-    FUZZ_CHECK(child >= 0, "fork");
-    if (child == 0) {
+    shell_ = fork();
+    FUZZ_CHECK(shell_ >= 0, "fork");
+    if (shell_ == 0) {
       dup2(to[0], 0);
       dup2(from[1], 1);
       close(to[1]);
@@ -55,12 +55,18 @@ class Shell {
     std::string said;
     int byte;
     while ((byte = std::getc(from_)) != EOF && byte != '\n') said += static_cast<char>(byte);
-    FUZZ_CHECK(byte == '\n', "the shell died");
+    if (byte != '\n') {
+      int status = 0;
+      waitpid(shell_, &status, 0);
+      std::fprintf(stderr, "the shell ended with status %#x\n", static_cast<unsigned>(status));
+      std::abort();
+    }
     return said;
   }
 
  private:
   int file_;
+  pid_t shell_;
   FILE *to_, *from_;
 };
 
