@@ -108,32 +108,37 @@ class Judge {
       out_.later += since(policy, b) > since(off, a);
     }
     const bool is_plain = plain(scenario_);
-    if (counted && is_plain) out_.slow += !within(slow, off, policy);
-    if (within(late, off, policy)) return "";
-    if (counted && is_plain) ++out_.late;
-    return is_plain ? say("late") : "";
+    if (counted && is_plain) out_.slow += first_beyond(slow, off, policy) != never;
+    if (!is_plain || first_late(off, policy) == never) return "";
+    if (counted) ++out_.late;
+    return say("late");
+  }
+
+  static u64 first_late(const Course& off, const Course& policy) {
+    return first_beyond(late, off, policy);
   }
 
  private:
-  // Each eighth of the bytes, the last with the FIN; the answer; the end.
-  static bool within(const Bound& bound, const Course& off, const Course& policy) {
+  // Each eighth of the bytes, the last with the FIN; the answer; the end: when the first of those
+  // was reached with off that the policy reaches beyond the bound; never: none.
+  static u64 first_beyond(const Bound& bound, const Course& off, const Course& policy) {
+    const auto beyond = [&](u64 a, u64 b) { return !bound.holds(since(off, a), since(policy, b)); };
     for (u32 k = 0; k < Course::marks; ++k)
-      if (!bound.holds(since(off, off.to_guest[k]), since(policy, policy.to_guest[k])))
-        return false;
-    return bound.holds(since(off, off.to_peer), since(policy, policy.to_peer)) &&
-           bound.holds(since(off, off.over()), since(policy, policy.over()));
+      if (beyond(off.to_guest[k], policy.to_guest[k])) return off.to_guest[k];
+    if (beyond(off.to_peer, policy.to_peer)) return off.to_peer;
+    return beyond(off.over(), policy.over()) ? off.over() : never;
   }
 
   const Scenario& scenario_;
   Comparison& out_;
 };
 
-// Without the faults that only the slower of two runs lived to see.
-Scenario seen_by_both(const Scenario& scenario, const Course& off) {
+// Without the faults that only the slower of two runs lived to see: those after `at`.
+Scenario until(const Scenario& scenario, u64 at) {
   Scenario less = scenario;
   std::erase_if(less.events, [&](const Event& event) {
     return event.kind != FaultKind::lose_to_guest && event.kind != FaultKind::corrupt_to_guest &&
-           event.at_us + 1000000 > off.over();
+           Stage::begins_us + event.at_us > at;
   });
   return less;
 }
@@ -167,7 +172,10 @@ Comparison compare(const Scenario& scenario, bool fresh) {
     if (!compared(scenario, i)) continue;
     const size_t before = out.differences.size();
     if (judge.connection("off", off.courses[i], run, i, true).empty()) continue;
-    const Scenario less = seen_by_both(scenario, off.courses[i]);
+    // Of what is late, the first mark that is: the policy's run may have met a fault before it.
+    const bool lost = out.differences.back().kind != "late";
+    const u64 at = lost ? off.courses[i].over() : judge.first_late(off.courses[i], run.courses[i]);
+    const Scenario less = until(scenario, at);
     if (less.events.size() == scenario.events.size()) continue;
     const std::vector<Difference> was = out.differences;
     out.differences.resize(before);

@@ -42,6 +42,11 @@ constexpr Known known[] = {
     {"vanish", "window", "the same"},
     {"hours", "lost-", "a timestamp from before the rest"},
     {"forwards", "lost-", "path MTU discovery behind a guest that forwards"},
+    {"forwards", "late", "the same"},
+    {"tiny", "answers itself", "window updates that change nothing, of less than a unit"},
+    {"tiny", "I4", "the right edge moves left after the guest took a window back"},
+    {"tiny", "late", "promising ends with the sender's window far above the ring"},
+    {"usual", "P4", "1 in 2,600: an ACK inside a range that vsnoop SACKed"},
     {"tenants", "", "the VLAN is no part of the key"},
 };
 

@@ -265,7 +265,7 @@ void again(Scenario& s) {
 void forwards(Scenario& s) {
   add_usual(s, {0u, 0u, 1u, 2u});
   s.beyond.mtu = static_cast<uint16_t>(*element(1500u, 1500u, 1300u, 1400u, 1492u, 600u));
-  s.beyond.hops = *element<uint8_t>(63, 63, 62, 127, 64);
+  s.beyond.hops = *element<uint8_t>(63, 62, 127, 64, 64);
   s.beyond.kbit_s = *element(0u, 0u, 10000u, 2000u, 100000u);
   s.beyond.queue = *element<uint16_t>(100, 20, 1000);
   // As a router has it: whole frames as they came.

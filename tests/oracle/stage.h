@@ -63,6 +63,7 @@ inline bool ended(const Tcp& one, const Tcp& other) {
 
 class Stage {
  public:
+  static constexpr u64 begins_us = 1000000;  // the clock at the beginning
   explicit Stage(const Scenario& scenario, const Play& play = {});
   ~Stage();
   Stage(const Stage&) = delete;
@@ -187,7 +188,7 @@ class Stage {
 
   const Scenario& scenario_;
   const Play play_;
-  u64 now_ = 1000000, order_ = 0, steps_ = 0;
+  u64 now_ = begins_us, order_ = 0, steps_ = 0;
   const u64 began_ = now_;
   std::vector<u8> memory_;
   vsnoop_engine* v_ = nullptr;
