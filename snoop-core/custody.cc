@@ -10,6 +10,7 @@ VSNOOP_BEGIN
 namespace {
 
 constexpr int32_t quantum = 65536;  // bytes a flow may put into the ring in one turn
+constexpr int32_t slot = 4096;      // ... of which each frame, however small, takes a slot's
 constexpr u32 missing_max = 128;    // frames that a flow delivers again at one time
 
 Seq end_of(const vsnoop_held& held) { return Seq(held.seq) + held.length; }
@@ -34,9 +35,10 @@ void append(Custody* custodies, u32& head, u32& tail, u32 first, u32 last) {
 
 }  // namespace
 
-Custody* Engine::acquire(Ref ref, Flow& flow, u64 now) {
-  if (flow.custody != no_custody) return &custodies_[flow.custody];
-  if (free_custody_ == no_custody) return nullptr;
+// A record for a flow that has none.
+Custody* Engine::lend(Ref ref, Flow& flow, u64 now) {
+  if (free_custody_ == no_custody && !evict_waiter(guests_[table_.key(ref).domain()]))
+    return nullptr;
   const u32 index = free_custody_;
   Custody& custody = custodies_[index];
   free_custody_ = custody.feed_next;
@@ -47,6 +49,8 @@ Custody* Engine::acquire(Ref ref, Flow& flow, u64 now) {
   custody.timer_prev = custody.timer_next = no_custody;
   custody.newest_tsval = flow.ts_recent;
   custody.present_edge = flow.right_edge;
+  custody.shown_top = flow.guest_ack;
+  custody.fresh = flow.rcv_nxt;
   custody.progress_at = now;
   flow.custody = index;
   return &custody;
@@ -60,7 +64,7 @@ void Engine::settle(Flow& flow) {
 // `flow` is 0 if it is gone: then only its frames in the ring keep the record.
 void Engine::settle(Custody& custody, Flow* flow) {
   if (custody.frames || custody.in_owed_list || custody.feeding || custody.wants_room) return;
-  if (flow && (custody.range_count || custody.owed)) return;
+  if (flow && (custody.range_count || custody.owed || custody.tomb)) return;
   disarm(custody);
   custody.flow = Ref::null();
   custody.feed_next = free_custody_;
@@ -82,12 +86,13 @@ void Engine::enqueue(Custody& custody, Guest& guest, vsnoop_held& held) {
   join_feed(custody, guest);
 }
 
-// Whether the flow has a frame that may enter the ring now. A reset waits for everything promised.
-// Of a flow that is gone, frames that came back out of the ring wait to be discarded.
+// Whether the flow has a frame that may enter the ring now. A reset waits for everything promised,
+// unless a new connection waits behind it. Of a flow that is gone, frames that came back out of the
+// ring wait to be discarded, and those behind the peer's reset to go on.
 bool Engine::feedable(const Custody& custody, const Flow* flow) const {
   if (VSNOOP_UNLIKELY(custody.again.head != nullptr) && may_redeliver(*flow, custody)) return true;
   if (!custody.wait_head) return false;
-  return !flow || !(custody.wait_head->flags & held_rst) || !custody.line_head ||
+  return !flow || !(custody.wait_head->flags & held_rst) || !custody.line_head || custody.renewed ||
          !before(flow->guest_ack, Seq(custody.wait_head->seq));
 }
 
@@ -102,6 +107,33 @@ void Engine::join_feed(Custody& custody, Guest& guest) {
   append(custodies_, guest.feed_new, guest.feed_new_tail, index, index);
 }
 
+// What the guest would drop an old frame for (RFC 7323 5.3, RFC 5961 5.2). An ACK number goes with
+// its own TSecr: with an older one the guest would take a round trip for as long as the frame is
+// old (RFC 7323 4.1).
+void Engine::write_private_header(const Flow& flow, const Custody& custody,
+                                  vsnoop_edit& edit) const {
+  const bool paired = !flow.is(flow_ts) || custody.tsecr_known;
+  if (paired) {
+    const u32 window = bytes_between(flow.peer_una, flow.peer_edge) >> flow.peer_shift();
+    edit.what = VSNOOP_EDIT_ACK | VSNOOP_EDIT_WINDOW;
+    edit.ack = flow.peer_una.raw;
+    edit.window = static_cast<u16>(window < 0xffff ? window : 0xffff);
+  }
+  if (!flow.is(flow_ts)) return;
+  edit.what |= VSNOOP_EDIT_TSVAL;
+  edit.tsval = custody.newest_tsval;
+  if (!paired) return;
+  edit.what |= VSNOOP_EDIT_TSECR;
+  edit.tsecr = custody.newest_tsecr;
+}
+
+// The first of a list goes to the end of those that had their turn.
+void Engine::send_back(Guest& guest, u32& head) {
+  const u32 index = head;
+  pop(custodies_, head);
+  append(custodies_, guest.feed_old, guest.feed_old_tail, index, index);
+}
+
 bool Engine::next(u16 id, vsnoop_feed& feed) {
   Guest* guest = guest_at(id);
   if (!guest) return false;
@@ -112,16 +144,20 @@ bool Engine::next(u16 id, vsnoop_feed& feed) {
     Custody& custody = custodies_[head];
     const Flow* flow = table_.get(custody.flow);
     if (!feedable(custody, flow)) {
+      // RFC 8290 4.2: not before the others had their turn, or one that always comes back would
+      // always go first.
+      if (sparse && guest->feed_old != no_custody) {
+        send_back(*guest, head);
+        continue;
+      }
       pop(custodies_, head);
       custody.feeding = false;
       settle(custody, table_.get(custody.flow));
       continue;
     }
     if (custody.deficit <= 0) {
-      const u32 index = head;
       custody.deficit += quantum;
-      pop(custodies_, head);
-      append(custodies_, guest->feed_old, guest->feed_old_tail, index, index);
+      send_back(*guest, head);
       continue;
     }
     feed = vsnoop_feed();
@@ -135,22 +171,14 @@ bool Engine::next(u16 id, vsnoop_feed& feed) {
       feed.skip = have;
       feed.keep = held.length - have;
       if (feed.keep > window) feed.keep = window ? window : 1;
-      // The private header: what the guest would drop an old frame for. RFC 7323 5.3, RFC 5961 5.2.
-      feed.edit.what = VSNOOP_EDIT_ACK | VSNOOP_EDIT_WINDOW;
-      feed.edit.ack = flow->peer_una.raw;
-      const u32 peer_window = bytes_between(flow->peer_una, flow->peer_edge) >> flow->peer_shift();
-      feed.edit.window = static_cast<u16>(peer_window < 0xffff ? peer_window : 0xffff);
-      if (flow->is(flow_ts)) {
-        feed.edit.what |= VSNOOP_EDIT_TSVAL;
-        feed.edit.tsval = custody.newest_tsval;
-      }
+      write_private_header(*flow, custody, feed.edit);
       return true;
     }
     vsnoop_held& held = *custody.wait_head;
     feed.held = &held;
     feed.keep = held.length;
     feed.retain = (held.flags & held_retain) != 0;
-    feed.discard = !flow || (held.flags & held_acked);
+    feed.discard = (held.flags & held_acked) != 0;
     if (custody.tsval_raised) {
       feed.edit.what = VSNOOP_EDIT_TSVAL;
       feed.edit.tsval = custody.given_tsval;
@@ -190,7 +218,8 @@ void Engine::fed(u16 id, const vsnoop_feed& feed, u64 now) {
   Custody& custody = custodies_[held.custody];
   Flow* flow = table_.get(custody.flow);
   if (!guest) return;
-  custody.deficit -= static_cast<int32_t>(feed.keep) + 64;
+  const int32_t bytes = static_cast<int32_t>(feed.keep) + 64;
+  custody.deficit -= bytes < slot ? slot : bytes;
   if (feed.again) {
     custody.again.head = held.next;
     --custody.again.count;
@@ -201,6 +230,9 @@ void Engine::fed(u16 id, const vsnoop_feed& feed, u64 now) {
     custody.fresh = wait && (wait->flags & held_retain) ? Seq(wait->seq)
                     : custody.range_count               ? custody.range[custody.range_count - 1].end
                                                         : flow->rcv_nxt;
+    // What was shown before proves nothing again: else re-delivery and the answer to it, at a
+    // closed window, would go round for ever in no time.
+    custody.fresh = later(custody.fresh, custody.shown_top);
     if (custody.recovering == recovery_all) custody.recover = earlier(custody.fresh, flow->rcv_nxt);
     custody.tsval_raised = flow->is(flow_ts);
     custody.given_tsval = custody.newest_tsval;
@@ -218,12 +250,12 @@ void Engine::fed(u16 id, const vsnoop_feed& feed, u64 now) {
   const bool reset = flow && (held.flags & held_rst);
   uncharge(custody, *guest, held);
   if (reset && custody.frames) {
-    // Ranges above a hole and what waits behind the reset have no use now: the timer frees them.
+    // What the guest has not confirmed has no use now: the timer frees it.
     custody.reset_fed = true;
     arm(custody, now);
   } else if (reset) {
     vsnoop_held* none = nullptr;
-    close_flow(custody.flow, *flow, none);
+    end_flow(custody.flow, *flow, Ending::by_peer, none);
   } else {
     settle(custody, flow);
   }
@@ -315,30 +347,42 @@ void Engine::release(Flow& flow, Guest& guest, vsnoop_held*& released) {
 }
 
 // Hands back everything that is not in the ring; what is in the ring is done when it leaves it.
-void Engine::purge(Flow& flow, Guest& guest, vsnoop_held*& released) {
+// `queue_goes_on`: but for what waits and was never more than queued.
+void Engine::purge(Flow& flow, Guest& guest, bool queue_goes_on, vsnoop_held*& released) {
   Custody* custody = custody_of(flow);
   if (!custody) return;
-  leave_feed(*custody, guest);
   forget_again(*custody);
   custody->recovering = recovery_none;
   custody->range_count = 0;
-  while (vsnoop_held* held = custody->wait_head) {
-    custody->wait_head = held->next;
-    if ((held->flags & (held_retain | held_acked)) == held_retain) continue;  // in the line too
-    uncharge(*custody, guest, *held);
-    hand_over(*held, released);
-  }
-  custody->wait_tail = nullptr;
+  purge_queue(*custody, guest, queue_goes_on, released);
   while (vsnoop_held* held = custody->line_head) {
     custody->line_head = held->next_line;
     if (held->state == VSNOOP_HELD_RING) {
-      held->flags |= held_acked;
+      held->flags |= held_acked;  // if it comes back out of the ring, it is discarded
       continue;
     }
     uncharge(*custody, guest, *held);
     hand_over(*held, released);
   }
   custody->line_tail = nullptr;
+}
+
+void Engine::purge_queue(Custody& custody, Guest& guest, bool goes_on, vsnoop_held*& released) {
+  vsnoop_held* waiting = custody.wait_head;
+  custody.wait_head = custody.wait_tail = nullptr;
+  while (vsnoop_held* held = waiting) {
+    waiting = held->next;
+    if ((held->flags & (held_retain | held_acked)) == held_retain) continue;  // in the line too
+    if (goes_on && !held->flags) {
+      held->next = nullptr;
+      (custody.wait_head ? custody.wait_tail->next : custody.wait_head) = held;
+      custody.wait_tail = held;
+      continue;
+    }
+    uncharge(custody, guest, *held);
+    hand_over(*held, released);
+  }
+  if (!custody.wait_head) leave_feed(custody, guest);
 }
 
 void Engine::leave_feed(Custody& custody, Guest& guest) {
@@ -417,6 +461,7 @@ void Engine::find_missing(const Flow& flow, Custody& custody, const Shown& shown
     custody.recover = flow.rcv_nxt;
   }
   custody.recover = earlier(later(custody.recover, shown.top), flow.rcv_nxt);
+  custody.shown_top = later(custody.shown_top, shown.top);
   for (;;) {
     vsnoop_held* held = custody.judged ? custody.judged->next_line : custody.line_head;
     if (!held) return;
@@ -440,6 +485,7 @@ void Engine::review(Custody& custody, const Shown& shown, bool progress) {
   for (const vsnoop_held* held = flying.head; held; held = held->next)
     if (shown.has(Seq(held->seq), end_of(*held))) proof = held;
   const bool all = after(shown.top, custody.fresh);
+  custody.shown_top = later(custody.shown_top, shown.top);
 
   custody.flying = custody.again = Chain();
   bool proven = all || proof, unexpected = false;

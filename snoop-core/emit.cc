@@ -40,7 +40,8 @@ u32 write_headers(const LinkTemplate& link, const Flow& flow, const FlowKey& key
     __builtin_memcpy(ip + 10, &sum, 2);
   } else {
     header = 40;
-    store32(ip, 0x60000000u | static_cast<u32>(link.tos) << 20 | flow.flow_label);
+    store32(ip, 0x60000000u | static_cast<u32>(link.tos) << 20 |
+                    (flow.label_and_isn & flow_label_mask));
     store16(ip + 4, static_cast<u16>(tcp_length));
     ip[6] = 6;
     ip[7] = ttl;
@@ -111,7 +112,10 @@ bool Engine::emit(vsnoop_emission& emission, u8* frame) {
     } else if (custody.owed & owed_rst_peer) {
       custody.owed &= static_cast<u8>(~owed_rst_peer);
       emission.reason = VSNOOP_REASON_reset_peer;
-      emission.length = write_reset(*flow, key, false, flow->peer_una, frame);
+      // If an ACK of the peer's was lost, its RCV.NXT is what the guest sent last.
+      const bool other = custody.tries & 1;
+      const Seq number = other ? earlier(flow->guest_snd_nxt, flow->peer_edge) : flow->peer_una;
+      emission.length = write_reset(*flow, key, false, number, frame);
     } else if (custody.owed) {
       grant(*flow, guest);
       emission.length = write_ack(*flow, key, custody, frame);

@@ -22,8 +22,9 @@ using Verdict = vsnoop_verdict;
 
 // Flags of a verdict, from decide() to taken().
 enum VerdictFlag : u8 {
-  verdict_data = 1,  // the range counts once taken, and may be promised
-  verdict_rst = 2,   // an RST that has to come last
+  verdict_data = 1,     // the range counts once taken
+  verdict_rst = 2,      // an RST that has to come last
+  verdict_promise = 4,  // the range may be promised
 };
 
 class Engine {
@@ -98,7 +99,9 @@ class Engine {
   Reason learn_from_guest(Scene& scene);
   Embryo* embryo_for(const FlowKey& key, u64 now);
   bool open_flow(Scene& scene, const Embryo& embryo);
-  void close_flow(Ref ref, Flow& flow, vsnoop_held*& released);
+  VSNOOP_COLD void end_flow(Ref ref, Flow& flow, Ending ending, vsnoop_held*& released);
+  void forget_flow(Ref ref, Flow& flow, Guest& guest);
+  VSNOOP_COLD bool renews(const Flow& flow, const Segment& segment) const;
   void forget_embryo(Ref ref);
   bool idle(const Flow& flow, u64 now) const;
   void unpin(Ref ref, Flow& flow, Guest& guest, u64 now);
@@ -106,7 +109,7 @@ class Engine {
   void sweep_embryos(u32 slots, u64 now);
   u16 intern_link(const Scene& scene);
   void drop_link(u16 link);
-  void note_link(const Scene& scene, u16& link, u32& flow_label);
+  void note_link(const Scene& scene, u16& link, u32& label);
 
   // from_peer.cc
   Verdict untracked(u16 id, Guest* guest, Reason reason);
@@ -115,18 +118,23 @@ class Engine {
   Verdict decide_data(Scene& scene);
   Verdict forward(Scene& scene, Reason reason, bool credit);
   Verdict bypass(Scene& scene, Reason reason);
-  Verdict reset_from_peer(Scene& scene);
-  Verdict stopped_from_peer(Scene& scene);
+  VSNOOP_COLD Verdict reset_from_peer(Scene& scene);
+  VSNOOP_COLD void renew(Custody& custody, Guest& guest);
+  VSNOOP_COLD Verdict stopped_from_peer(Scene& scene);
   bool answerable(const Scene& scene) const;
   Verdict answer(Scene& scene, Reason reason, u8 owed);
   bool answer_duplicate(Scene& scene);
   void note_acceptable(Scene& scene);
+  void note_timestamps(const Flow& flow, Custody& custody, const Segment& segment);
   Verdict take(Scene& scene, Reason reason);
+  bool eases_out(const Flow& flow, const Guest& guest, Reason pause) const;
   void hand_back(Ref ref, Flow& flow, vsnoop_held*& released);
 
   // from_guest.cc
   Verdict reset_from_guest(Scene& scene);
+  VSNOOP_COLD Verdict stopped_from_guest(Scene& scene);
   Verdict note_guest(Scene& scene);
+  VSNOOP_COLD void take_window_back(Flow& flow, Guest& guest, Seq edge);
   Verdict decide_guest(Scene& scene, Seq old_guest_ack, Seq shown_ack, bool at_snd_nxt);
   bool covered(const Scene& scene, Seq old_guest_ack, Seq shown_ack) const;
   bool provoked(const Scene& scene) const;
@@ -164,6 +172,7 @@ class Engine {
   void want_room(Ref ref, Flow& flow, Guest& guest, u64 now);
   void learn_cost(Flow& flow, u32 memory, u32 length);
   void serve_room(Guest& guest, u64 now);
+  VSNOOP_COLD bool evict_waiter(Guest& guest);
   bool worth_an_update(const Flow& flow, Seq edge) const;
   void measure(Flow& flow, Guest& guest, u64 now);
 
@@ -175,16 +184,23 @@ class Engine {
     return flow.custody == no_custody ? nullptr : &custodies_[flow.custody];
   }
   u32 index_of(const Custody& custody) const { return static_cast<u32>(&custody - custodies_); }
-  Custody* acquire(Ref ref, Flow& flow, u64 now);
+  Custody* acquire(Ref ref, Flow& flow, u64 now) {
+    return flow.custody != no_custody ? &custodies_[flow.custody] : lend(ref, flow, now);
+  }
+  Custody* lend(Ref ref, Flow& flow, u64 now);
   void settle(Flow& flow);
   void settle(Custody& custody, Flow* flow);
   void enqueue(Custody& custody, Guest& guest, vsnoop_held& held);
   void join_feed(Custody& custody, Guest& guest);
+  VSNOOP_COLD void write_private_header(const Flow& flow, const Custody& custody,
+                                        vsnoop_edit& edit) const;
+  void send_back(Guest& guest, u32& head);
   void leave_feed(Custody& custody, Guest& guest);
   VSNOOP_ALWAYS_INLINE bool feedable(const Custody& custody, const Flow* flow) const;
   void insert_line(Custody& custody, vsnoop_held& held, vsnoop_held* left);
   void release(Flow& flow, Guest& guest, vsnoop_held*& released);
-  void purge(Flow& flow, Guest& guest, vsnoop_held*& released);
+  void purge(Flow& flow, Guest& guest, bool queue_goes_on, vsnoop_held*& released);
+  void purge_queue(Custody& custody, Guest& guest, bool goes_on, vsnoop_held*& released);
   void uncharge(Custody& custody, Guest& guest, vsnoop_held& held);
   VSNOOP_COLD bool redeliverable(const Flow& flow, const Custody& custody) const;
   VSNOOP_COLD bool may_redeliver(const Flow& flow, const Custody& custody) const;
@@ -204,7 +220,10 @@ class Engine {
   void disarm(Custody& custody);
   u64 timeout(const Flow& flow, const Guest& guest, const Custody& custody) const;
   void on_timer(Custody& custody, u64 now, vsnoop_held*& released);
-  void fail_stop(Ref ref, Flow& flow, Guest& guest, Reason reason, u64 now, vsnoop_held*& released);
+  void fail_stop(Ref ref, Flow& flow, Guest& guest, Reason reason, vsnoop_held*& released);
+  void entomb(Ref ref, Flow& flow, bool guest_too);
+  void repeat_reset(Flow& flow, Custody& custody, u64 now);
+  VSNOOP_COLD bool may_answer_again(Flow& flow, bool news, u64 now);
   void let_ranges_go(Flow& flow, Custody& custody, Guest& guest, vsnoop_held*& released);
 
   Guest* guest_at(u16 id) {

@@ -20,6 +20,7 @@ VSNOOP_BEGIN
 constexpr u32 memory_unit = 256;  // frames are charged in these
 constexpr u32 no_custody = 0xffffffff;
 constexpr u16 no_template = 0xffff;
+constexpr u32 flow_label_mask = 0xfffff;
 constexpr u32 link_templates = 4096;  // distinct link headers of all guests at one time
 
 enum FlowFlag : u16 {
@@ -40,8 +41,8 @@ struct Flow {
   Seq rcv_nxt;        // all before it is in custody, in the ring, or confirmed
   Seq early_ack;      // highest ACK number the peer has been shown
   Seq guest_ack;      // highest ACK number the guest has sent
-  Seq right_edge;     // highest right edge the guest has advertised
-  Seq shown_edge;     // highest right edge the peer has been shown
+  Seq right_edge;     // right edge in the guest's newest segment, not below early_ack
+  Seq shown_edge;     // right edge the peer has been shown; the guest alone takes it back
   Seq guest_snd_nxt;  // highest sequence end the guest has sent
   Seq peer_una;       // highest ACK number from the peer
   Seq peer_edge;      // highest ACK number + window from the peer
@@ -49,10 +50,10 @@ struct Flow {
   u32 guest_tsval;    // serial maximum
   u32 ts_recent;      // to echo (RFC 7323 4.3, Last.ACK.sent = early_ack)
   Seq sample_seq;     // guest latency: when the ACK of this byte comes ...
-  u32 sample_time;    // ... it took so long since this microsecond
+  u32 sample_time;    // ... it took so long since this microsecond (STOPPED: of its last answer)
   u32 reserved;       // bytes of the guest's budget behind the window shown
   u32 custody;        // index of its record, or no_custody
-  u32 flow_label;     // of the guest's own IPv6 frames
+  u32 label_and_isn;  // low 20 bits: flow label of the guest's own IPv6 frames; high: its ISN's tag
   u16 link;           // link template: MACs, VLAN tags, TTL, DSCP of the guest's own frames
   u16 max_window;     // largest raw window the peer has offered (MAX.SND.WND >> peer_shift)
   u16 last_seen;      // a moment
@@ -127,6 +128,15 @@ enum HeldFlag : u8 {
   held_again = 8,   // in its flow's list `again` or `flying`
 };
 
+/// Why a flow ends; what becomes of a promise that stands (see Engine::end_flow).
+enum class Ending : u8 {
+  settled,   // nobody needs it any more
+  by_peer,   // the peer has reset it: it counts on no promise
+  renewed,   // the guest has taken the peer's new connection: nor does it
+  by_guest,  // the guest has reset it or opened anew
+  failed,    // fail-stop
+};
+
 /// G7: why frames are delivered again.
 enum Recovery : u8 {
   recovery_none,
@@ -161,21 +171,27 @@ struct Custody {
   bool in_owed_list;  // in the engine's list
   bool has_sack_seen;
   u8 recovering;      // enum Recovery: delivering again up to `recover`
+  bool renewed;       // the peer opens anew: its reset waits for nobody
   bool reset_fed;     // the peer's reset is in the ring: the flow is over
+  bool tomb;          // resets are repeated until the timer has run out
+  bool guest_too;     // ... towards the guest as well
   bool tsval_raised;  // a re-delivery carried given_tsval: older frames must not follow it
   u8 dup_acks;        // of the guest, at guest_ack
   u32 newest_tsval;   // newest TSval seen from the peer
   u32 given_tsval;    // newest TSval a re-delivery carried
-  u32 sack_seen;      // digest of the guest's SACK blocks that last passed
-  u32 held;           // bytes charged for frames
-  u32 frames;         // frames the engine has linked
-  Seq recover;        // where re-delivery ends
-  Seq present_edge;   // right edge in the guest's last segment; may have shrunk
+  u32 newest_tsecr;   // TSecr that came with peer_una
+  bool tsecr_known;
+  u32 sack_seen;     // digest of the guest's SACK blocks that last passed
+  u32 held;          // bytes charged for frames
+  u32 frames;        // frames the engine has linked
+  Seq recover;       // where re-delivery ends
+  Seq present_edge;  // right edge in the guest's last segment; may have shrunk
   Seq dsack_begin, dsack_end;
   int32_t deficit;  // of the round robin, bytes
   u32 feed_next, room_next, owed_next;
   u32 timer_prev, timer_next;  // in its wheel slot
   Seq fresh;                   // what lies at or after it entered the ring after all re-deliveries
+  Seq shown_top;               // highest byte that the guest has shown ever
   u64 timer_at;                // microseconds; 0: not running
   u64 answered_at;             // last answer to a duplicate
   u64 progress_at;             // last time that guest_ack moved, or the promise began

@@ -30,10 +30,10 @@ Verdict Engine::from_guest(u16 id, const vsnoop_frame& frame, u64 now) {
     if (scene.flow) {
       // P8: the guest took the peer's new SYN, or opens anew itself: the old connection is over.
       Verdict v = verdict(scene, VSNOOP_PASS, reason);
-      // Whether we know that SYN or not; unless it repeats the SYN-ACK of this very connection.
-      const bool repeated =
-          s.has(ACK) && s.seq + 1 == scene.flow->guest_snd_nxt && s.ack == scene.flow->guest_ack;
-      if (!repeated) close_flow(scene.ref, *scene.flow, v.released);
+      // Whether we know that SYN or not. A SYN-ACK says that the peer has given it up as well.
+      if (renews(*scene.flow, s))
+        end_flow(scene.ref, *scene.flow, s.has(ACK) ? Ending::renewed : Ending::by_guest,
+                 v.released);
       return v;
     }
     if (!apart.flow) return untracked(id, guest, reason);
@@ -43,16 +43,10 @@ Verdict Engine::from_guest(u16 id, const vsnoop_frame& frame, u64 now) {
 
   Flow& flow = *scene.flow;
   flow.last_seen = moment(now);
-  if (flow.state == VSNOOP_FLOW_STOPPED) {
-    if (!s.has(RST)) {
-      if (s.has(ACK)) flow.early_ack = flow.guest_ack = s.ack;  // where its RCV.NXT is
-      owe(scene.ref, flow, owed_rst_guest, now);
-    }
-    return verdict(scene, VSNOOP_DROP, VSNOOP_REASON_stopped);
-  }
+  if (VSNOOP_UNLIKELY(flow.state == VSNOOP_FLOW_STOPPED)) return stopped_from_guest(scene);
   if (s.has(RST)) return reset_from_guest(scene);
   if (!s.has(ACK)) return verdict(scene, VSNOOP_PASS, VSNOOP_REASON_guest_passes);
-  note_link(scene, flow.link, flow.flow_label);
+  note_link(scene, flow.link, flow.label_and_isn);
 
   if (after(s.ack, flow.peer_nxt)) {
     // It acknowledges what was never seen: our picture is wrong somewhere.
@@ -73,11 +67,28 @@ Verdict Engine::from_guest(u16 id, const vsnoop_frame& frame, u64 now) {
   return v;
 }
 
-// G6: passes as it is; the flow ends and with it every promise.
+// G6: passes as it is; the flow ends, unless the peer cannot take it for a reset of this
+// connection (RFC 5961 3.2): it may be of one before.
 Verdict Engine::reset_from_guest(Scene& scene) {
+  const Flow& flow = *scene.flow;
+  const Seq seq = scene.segment.seq;
   Verdict v = verdict(scene, VSNOOP_PASS, VSNOOP_REASON_guest_reset);
-  close_flow(scene.ref, *scene.flow, v.released);
+  if (!before(seq, flow.peer_una) && !after(seq, flow.guest_snd_nxt))
+    end_flow(scene.ref, *scene.flow, Ending::by_guest, v.released);
   return v;
+}
+
+// A tombstone. The guest's segment says where its RCV.NXT is; a reset there needs no second one.
+Verdict Engine::stopped_from_guest(Scene& scene) {
+  Flow& flow = *scene.flow;
+  const Segment& s = scene.segment;
+  if (s.has(RST)) {
+    if (Custody* custody = custody_of(flow)) custody->guest_too = false;
+  } else if (s.has(ACK) && may_answer_again(flow, s.ack != flow.guest_ack, scene.now)) {
+    flow.early_ack = flow.guest_ack = s.ack;
+    owe(scene.ref, flow, owed_rst_guest, scene.now);
+  }
+  return verdict(scene, VSNOOP_DROP, VSNOOP_REASON_stopped);
 }
 
 // G1, then G4 (drop) or G2 (pass, rebased if need be).
@@ -90,16 +101,27 @@ Verdict Engine::note_guest(Scene& scene) {
   const bool fin = s.has(FIN);
   const Seq end = s.end() + (fin ? 1 : 0);
   const bool at_snd_nxt = s.seq == flow.guest_snd_nxt;
+  const bool older_seq = before(s.seq, flow.guest_snd_nxt);
   flow.guest_snd_nxt = later(flow.guest_snd_nxt, end);
   if (fin) flow.set(flow_guest_fin);  // G8
   if (s.has_ts() && older(flow.guest_tsval, s.tsval)) flow.guest_tsval = s.tsval;
 
   const Seq edge = s.ack + (static_cast<u32>(s.window) << flow.guest_shift());
-  flow.right_edge = later(flow.right_edge, edge);
   const Seq old_guest_ack = flow.guest_ack, old_rcv_nxt = flow.rcv_nxt;
   const Seq shown_ack = flow.early_ack;  // before this segment shows more
   const bool same_edge = custody && custody->present_edge == edge;
-  if (custody) custody->present_edge = edge;
+  // RFC 9293 3.10.7.4: an older segment says nothing of the window (SND.WL1, SND.WL2).
+  const bool newest = after(s.ack, old_guest_ack) || (s.ack == old_guest_ack && !older_seq);
+  const bool opens = !before(edge, flow.right_edge);
+  if (opens)
+    flow.right_edge = edge;
+  else if (VSNOOP_UNLIKELY(newest))
+    take_window_back(flow, guest, edge);
+  if (custody && (opens || newest)) {
+    custody->present_edge = edge;
+    // A window that is closed and answered for: a sender would go on (RFC 9293 3.8.6.1).
+    if (edge == s.ack) custody->progress_at = scene.now;
+  }
   vsnoop_held* released = nullptr;
   if (after(s.ack, old_guest_ack)) {
     confirm(flow, guest, s.ack);
@@ -115,11 +137,27 @@ Verdict Engine::note_guest(Scene& scene) {
 
   Verdict v = decide_guest(scene, old_guest_ack, shown_ack, at_snd_nxt);
   v.released = released;
+  // The ring is in order: who has what came after the last re-delivery has answered that, too.
+  if (VSNOOP_UNLIKELY(flow.is(flow_redelivered)) && custody && after(s.ack, custody->fresh))
+    flow.clear(flow_redelivered);
   if (flow.shown_edge != flow.right_edge && grantable(flow, guest) != flow.right_edge)
     want_room(scene.ref, flow, guest, scene.now);
   settle(flow);
   serve_room(guest, scene.now);
   return v;
+}
+
+// The guest takes less than it said. The peer is to see that (I4 is about what vsnoop does), and
+// nothing beyond is promised; what is promised stands. Less than a unit of the window field is
+// rounding.
+void Engine::take_window_back(Flow& flow, Guest& guest, Seq edge) {
+  const Seq least = later(edge, flow.early_ack);
+  if (!before(least + ((1u << flow.guest_shift()) - 1), flow.right_edge)) return;
+  flow.right_edge = least;
+  if (!after(flow.shown_edge, least)) return;
+  flow.shown_edge = least;
+  flow.set(flow_credit);
+  settle_reservation(flow, guest, flow.rcv_nxt);
 }
 
 Verdict Engine::decide_guest(Scene& scene, Seq old_guest_ack, Seq shown_ack, bool at_snd_nxt) {
@@ -215,14 +253,14 @@ bool Engine::new_sack_information(Scene& scene) {
 }
 
 // The guest's SACK blocks above its ACK (RFC 2018 3); what it says of bytes never sent is no SACK,
-// nor is a D-SACK of what it has acknowledged.
+// nor is a D-SACK of what it has acknowledged, nor one that touches the ACK.
 Engine::Shown Engine::shown_by(const Scene& scene) const {
   const Segment& s = scene.segment;
   Shown shown(scene.flow->guest_ack);
   for (unsigned i = 0; i < s.sack_blocks; ++i) {
     const u8* block = scene.frame.data + s.sack_offset + 8 * i;
     const Seq left(load32(block)), right(load32(block + 4));
-    if (!after(right, shown.ack) || !before(left, right) || after(right, scene.flow->peer_nxt))
+    if (!after(left, shown.ack) || !before(left, right) || after(right, scene.flow->peer_nxt))
       continue;
     shown.left[shown.blocks] = left;
     shown.right[shown.blocks++] = right;
@@ -285,7 +323,7 @@ void Engine::note_holes(Scene& scene, Custody& custody) {
 void Engine::hand_back(Ref ref, Flow& flow, vsnoop_held*& released) {
   const Custody* custody = custody_of(flow);
   if (flow.early_ack != flow.guest_ack || (custody && (custody->frames || custody->owed))) return;
-  close_flow(ref, flow, released);
+  end_flow(ref, flow, Ending::settled, released);
 }
 
 VSNOOP_END

@@ -85,8 +85,12 @@ Verdict Engine::decide(Scene& scene) {
   flow.last_seen = moment(scene.now);
   if (flow.state == VSNOOP_FLOW_STOPPED) return stopped_from_peer(scene);
   // Whatever is said of it below: if it lies in the window, the guest may take and acknowledge it.
-  if (!s.has(SYN) && !s.has(RST) && !after(s.seq, flow.right_edge))
-    flow.peer_nxt = later(flow.peer_nxt, s.end() + (s.has(FIN) ? 1 : 0));
+  // Nothing follows a FIN; and what the guest has taken its window back from may still be under
+  // way.
+  const Seq end = s.end() + (s.flags & FIN);
+  if (after(end, flow.peer_nxt) && !(s.flags & (SYN | RST)) && !flow.is(flow_peer_fin) &&
+      s.checksum != VSNOOP_CHECKSUM_BAD && !after(s.seq, later(flow.right_edge, flow.peer_nxt)))
+    flow.peer_nxt = end;
 
   // P10: what the guest does not take as it stands. RFC 9293 3.10.7.4, RFC 7323 5.3, RFC 5961 5.2.
   if (s.checksum == VSNOOP_CHECKSUM_BAD || s.checksum == VSNOOP_CHECKSUM_UNKNOWN)
@@ -113,6 +117,7 @@ Verdict Engine::decide(Scene& scene) {
     Scene apart = scene;
     apart.flow = nullptr;
     learn_from_peer(apart);
+    if (Custody* custody = custody_of(flow)) renew(*custody, scene.guest);
     return forward(scene, VSNOOP_REASON_syn, true);
   }
   if (s.has(RST)) return reset_from_peer(scene);  // P9
@@ -147,8 +152,12 @@ Verdict Engine::decide(Scene& scene) {
     Verdict v = s.payload && !at_or_before(s.end(), flow.rcv_nxt)
                     ? decide_data(scene)
                     : forward(scene, VSNOOP_REASON_fin, true);
-    flow.set(flow_credit | flow_peer_fin);
-    if (flow.state == VSNOOP_FLOW_ACTIVE) flow.state = VSNOOP_FLOW_CLOSING;
+    // Above a hole it closes nothing yet: the hole is filled as any other.
+    const bool reached = !after(s.seq, flow.rcv_nxt);
+    flow.set(flow_credit);
+    if (!before(s.end(), flow.guest_ack)) flow.set(flow_peer_fin);  // else an old one
+    if (reached && flow.is(flow_peer_fin) && flow.state == VSNOOP_FLOW_ACTIVE)
+      flow.state = VSNOOP_FLOW_CLOSING;
     return v;
   }
   if (s.payload == 0) return forward(scene, VSNOOP_REASON_pure_ack, false);  // P0
@@ -176,7 +185,9 @@ Verdict Engine::decide_data(Scene& scene) {
   if (at_or_before(s.end(), flow.rcv_nxt)) {  // P3b
     if (may_promise(flow, scene.guest, scene.now) == VSNOOP_REASON_none)
       promise(scene.ref, flow, scene.guest, scene.now);
-    if (hold && at_or_before(s.end(), flow.early_ack) && !scene.news)
+    // What waits is on its way: the guest will answer that one.
+    const bool comes = at_or_before(s.end(), flow.early_ack) || (custody && custody->wait_head);
+    if (hold && comes && !scene.news)
       return verdict(scene, VSNOOP_DROP, VSNOOP_REASON_duplicate_unpromised);
     return forward(scene, VSNOOP_REASON_duplicate_unpromised, true);
   }
@@ -195,6 +206,8 @@ Verdict Engine::take(Scene& scene, Reason reason) {
   Segment& s = scene.segment;
   Flow& flow = *scene.flow;
   Guest& guest = scene.guest;
+  if (VSNOOP_UNLIKELY(flow.is(flow_peer_fin)) && !before(s.end(), flow.peer_nxt) && !s.has(FIN))
+    return forward(scene, VSNOOP_REASON_closing, true);  // P7: nothing after it
   const Reason pause = may_promise(flow, guest, scene.now);
   if (pause != VSNOOP_REASON_none) {
     if (!flow.is(flow_sampling) && reason != VSNOOP_REASON_above_hole) {
@@ -203,11 +216,13 @@ Verdict Engine::take(Scene& scene, Reason reason) {
       flow.sample_seq = s.end();
       flow.sample_time = static_cast<u32>(scene.now);
     }
-    return forward(scene, pause, false);
+    if (reason == VSNOOP_REASON_above_hole || !eases_out(flow, guest, pause))
+      return forward(scene, pause, false);
   }
+  const bool first = flow.custody == no_custody;  // note_acceptable() has found none
   Custody* custody = acquire(scene.ref, flow, scene.now);
   if (!custody) return forward(scene, VSNOOP_REASON_no_record, false);
-  if (s.has_ts() && older(custody->newest_tsval, s.tsval)) custody->newest_tsval = s.tsval;
+  if (first && s.has_ts()) note_timestamps(flow, *custody, s);
   const bool above = reason == VSNOOP_REASON_above_hole;
   if (above && !recordable(*custody, s.seq, s.end())) {
     settle(flow);
@@ -219,10 +234,20 @@ Verdict Engine::take(Scene& scene, Reason reason) {
     return forward(scene, VSNOOP_REASON_no_budget, false);
   }
   const bool hold = guest.config.policy == VSNOOP_POLICY_HOLD;
-  Verdict v = verdict(scene, hold ? VSNOOP_KEEP : VSNOOP_PUSH, reason);
+  const bool promise = pause == VSNOOP_REASON_none;
+  Verdict v = verdict(scene, hold ? VSNOOP_KEEP : VSNOOP_PUSH, promise ? reason : pause);
   v.retain = hold;
-  v.flags = verdict_data;
+  v.flags = promise ? verdict_data | verdict_promise : verdict_data;
   return v;
+}
+
+// The peer sends for the round trip and the window that vsnoop has shown it. When promising ends,
+// what it has been invited to send is taken into custody as before, though not promised: it would
+// overrun the guest's ring, and the peer's timer is far too short for the guest.
+bool Engine::eases_out(const Flow& flow, const Guest& guest, Reason pause) const {
+  return flow.is(flow_touched) && guest.config.policy == VSNOOP_POLICY_HOLD &&
+         (pause == VSNOOP_REASON_closing || pause == VSNOOP_REASON_guest_closed ||
+          pause == VSNOOP_REASON_quiescing || pause == VSNOOP_REASON_guest_silent);
 }
 
 // Goes to the guest and nothing else happens. Per-flow FIFO: while frames of the flow wait, it
@@ -249,16 +274,27 @@ Verdict Engine::bypass(Scene& scene, Reason reason) {
   return v;
 }
 
+// A new connection of the peer's on the same tuple does not wait for the end of the old one.
+void Engine::renew(Custody& custody, Guest& guest) {
+  custody.renewed = true;
+  join_feed(custody, guest);
+}
+
 // P9. RFC 5961 3.2: only SEQ == RCV.NXT resets.
 Verdict Engine::reset_from_peer(Scene& scene) {
   const Segment& s = scene.segment;
   Flow& flow = *scene.flow;
   if (s.seq == flow.rcv_nxt) {
     flow.state = VSNOOP_FLOW_CLOSING;
-    const Custody* custody = custody_of(flow);
-    if (flow.early_ack == flow.guest_ack && !(custody && custody->wait_head)) {
+    Custody* custody = custody_of(flow);
+    const Ref next = embryos_.find(s.key);
+    const bool renewed =
+        !next.is_null() &&
+        (embryos_.get(next)->flags & (embryo_peer_opened | embryo_complete)) == embryo_peer_opened;
+    if (custody && renewed) renew(*custody, scene.guest);
+    if ((flow.early_ack == flow.guest_ack || renewed) && !(custody && custody->wait_head)) {
       Verdict v = verdict(scene, VSNOOP_PASS, VSNOOP_REASON_rst_exact);
-      close_flow(scene.ref, flow, v.released);
+      end_flow(scene.ref, flow, Ending::by_peer, v.released);
       return v;
     }
     // It must not overtake what was promised. One is enough; and without room for it the guest
@@ -281,14 +317,23 @@ Verdict Engine::reset_from_peer(Scene& scene) {
 Verdict Engine::stopped_from_peer(Scene& scene) {
   Flow& flow = *scene.flow;
   const Segment& s = scene.segment;
-  if (s.has(SYN) && !s.has(ACK)) {
+  Custody* custody = custody_of(flow);
+  if (s.has(RST) || s.has(SYN)) {
+    if (custody) custody->tomb = false;  // it knows
+    settle(flow);
+  }
+  if (s.has(SYN) && !s.has(RST)) {
     Scene apart = scene;
     apart.flow = nullptr;
-    learn_from_peer(apart);
-    return verdict(scene, VSNOOP_PASS, VSNOOP_REASON_syn);
+    const Reason reason = learn_from_peer(apart);
+    Verdict v = verdict(scene, VSNOOP_PASS, VSNOOP_REASON_syn);
+    // It answers the guest's new SYN: the tuple is theirs.
+    if (s.has(ACK) && reason == VSNOOP_REASON_handshake)
+      end_flow(scene.ref, flow, Ending::by_peer, v.released);
+    return v;
   }
-  if (!s.has(RST) && s.has(ACK)) {
-    flow.peer_una = s.ack;
+  if (!s.has(RST) && s.has(ACK) && may_answer_again(flow, s.ack != flow.peer_una, scene.now)) {
+    flow.peer_una = flow.guest_snd_nxt = s.ack;
     owe(scene.ref, flow, owed_rst_peer, scene.now);
   }
   return verdict(scene, VSNOOP_DROP, VSNOOP_REASON_stopped);
@@ -335,12 +380,22 @@ void Engine::note_acceptable(Scene& scene) {
   flow.peer_una = later(flow.peer_una, s.ack);
   flow.peer_edge = later(flow.peer_edge, edge);
   if (s.window > flow.max_window) flow.max_window = s.window;
-  if (s.has_ts() && !older(s.tsval, flow.ts_recent) && at_or_before(s.seq, flow.early_ack))
-    flow.ts_recent = s.tsval;
-  // The guest may have seen this one before a frame is delivered again.
+  if (!s.has_ts()) return;
   Custody* custody = custody_of(flow);
-  if (custody && s.has_ts() && older(custody->newest_tsval, s.tsval))
-    custody->newest_tsval = s.tsval;
+  // Last.ACK.sent is what has left: of several segments that one ACK will answer, the earliest
+  // counts.
+  const bool ack_waits = custody && (custody->owed & owed_promise);
+  if (!ack_waits && !older(s.tsval, flow.ts_recent) && at_or_before(s.seq, flow.early_ack))
+    flow.ts_recent = s.tsval;
+  if (custody) note_timestamps(flow, *custody, s);
+}
+
+// What a frame that is delivered again will need: the guest may have seen this segment before.
+void Engine::note_timestamps(const Flow& flow, Custody& custody, const Segment& s) {
+  if (older(custody.newest_tsval, s.tsval)) custody.newest_tsval = s.tsval;
+  if (s.ack != flow.peer_una) return;
+  custody.newest_tsecr = s.tsecr;
+  custody.tsecr_known = true;
 }
 
 VSNOOP_END

@@ -27,6 +27,9 @@ void note_window(Embryo& embryo, const Segment& s) {
   if (s.window > embryo.guest_window) embryo.guest_window = s.window;
 }
 
+// What is remembered of the guest's initial sequence number.
+constexpr u32 isn_tag(Seq isn) { return isn.raw << 20; }
+
 // Options that both SYN and SYN-ACK carry.
 u8 agreed(const Embryo& embryo, const Segment& s) {
   u8 flags = 0;
@@ -219,6 +222,14 @@ Reason Engine::learn_from_guest(Scene& scene) {
   return open_flow(scene, embryo) ? VSNOOP_REASON_none : VSNOOP_REASON_table_full;
 }
 
+// P8: whether this SYN or SYN-ACK of the guest's belongs to another connection than `flow`. The one
+// that opened this very flow may come late: repeated, or overtaken on another queue.
+bool Engine::renews(const Flow& flow, const Segment& s) const {
+  const bool its_number = isn_tag(s.seq) == (flow.label_and_isn & ~flow_label_mask) &&
+                          at_or_before(s.seq + 1, flow.guest_snd_nxt);
+  return !its_number || (s.has(ACK) && after(s.ack, flow.guest_ack));
+}
+
 bool Engine::open_flow(Scene& scene, const Embryo& embryo) {
   const Segment& s = scene.segment;
   Ref ref = table_.insert(s.key);
@@ -243,7 +254,7 @@ bool Engine::open_flow(Scene& scene, const Embryo& embryo) {
   flow.max_window = static_cast<u16>(embryo.peer_window >> flow.peer_shift());
   flow.guest_tsval = embryo.guest_tsval;
   flow.ts_recent = embryo.peer_tsval;
-  flow.flow_label = embryo.flow_label;
+  flow.label_and_isn = embryo.flow_label | isn_tag(embryo.guest_iss);
   flow.link = embryo.link;
   flow.mss = embryo.guest_mss;
   // Memory per byte of payload until measured: 1.5 bytes; in a ring, a slot for each segment.
@@ -261,20 +272,36 @@ bool Engine::open_flow(Scene& scene, const Embryo& embryo) {
   return true;
 }
 
-void Engine::close_flow(Ref ref, Flow& flow, vsnoop_held*& released) {
+// The one place where a flow ends, so that no promised byte is let go in silence: a promise that
+// stands is void if the peer itself has ended the connection; else it is broken, and the peer is
+// shown a reset until it has had every chance to get it.
+void Engine::end_flow(Ref ref, Flow& flow, Ending ending, vsnoop_held*& released) {
   Guest& guest = guests_[table_.key(ref).domain()];
-  purge(flow, guest, released);
+  const bool broken =
+      flow.early_ack != flow.guest_ack && ending != Ending::by_peer && ending != Ending::renewed;
+  // What the peer sent after its reset goes on: a new connection's SYN.
+  purge(flow, guest, ending == Ending::by_peer, released);
   abandon_promise(flow, guest);
   refund(guest, flow.reserved);
   flow.reserved = 0;
+  if (broken)
+    entomb(ref, flow, ending != Ending::by_guest);
+  else
+    forget_flow(ref, flow, guest);
+  serve_room(guest, clock_);
+}
+
+// Nothing is promised, held or reserved.
+void Engine::forget_flow(Ref ref, Flow& flow, Guest& guest) {
   if (Custody* custody = custody_of(flow)) {
     custody->owed = 0;
+    custody->tomb = false;
+    custody->range_count = 0;
     settle(flow);
   }
   drop_link(flow.link);
   count(guest, VSNOOP_REASON_flow_closed);
   table_.erase(ref);
-  serve_room(guest, clock_);
 }
 
 // Whether a flow may be forgotten: it owes nothing, and it is over or has been silent for long.
@@ -285,7 +312,9 @@ bool Engine::idle(const Flow& flow, u64 now) const {
   const bool both_closed = flow.is(flow_peer_fin) && flow.is(flow_guest_fin) &&
                            flow.guest_ack == flow.peer_nxt && flow.peer_una == flow.guest_snd_nxt;
   if (both_closed) return true;
-  if (flow.state == VSNOOP_FLOW_CLOSING) return silent >= moments(closing_life_s);
+  const bool closing = flow.state == VSNOOP_FLOW_CLOSING ||
+                       (flow.is(flow_peer_fin) && flow.guest_ack == flow.peer_nxt);
+  if (closing) return silent >= moments(closing_life_s);
   return silent >= moments(config_.idle_s);
 }
 
@@ -298,7 +327,7 @@ void Engine::unpin(Ref ref, Flow& flow, Guest& guest, u64 now) {
   const u32 silent = static_cast<u16>(moment(now) - flow.last_seen);
   if (flow.early_ack != flow.guest_ack) {
     if (silent > moments(guest.config.promise_age_us / 1000000))
-      fail_stop(ref, flow, guest, VSNOOP_REASON_failstop_age, now, none);
+      fail_stop(ref, flow, guest, VSNOOP_REASON_failstop_age, none);
   } else if (custody && custody->range_count && silent >= moments(config_.idle_s)) {
     custody->range_count = 0;
     settle(flow);
@@ -368,10 +397,10 @@ void Engine::drop_link(u16 link) {
 }
 
 // Early ACKs look like the guest's own frames: same MACs, tags, TTL, DSCP, flow label.
-void Engine::note_link(const Scene& scene, u16& link, u32& flow_label) {
+void Engine::note_link(const Scene& scene, u16& link, u32& label) {
   const Segment& s = scene.segment;
   const u8* ip = scene.frame.data + s.ip_offset;
-  if (s.version == 6) flow_label = load32(ip) & 0xfffff;
+  if (s.version == 6) label = (label & ~flow_label_mask) | (load32(ip) & flow_label_mask);
   if (link != no_template) {
     const LinkTemplate& known = links_[link];
     const u8 ttl = s.version == 4 ? ip[8] : ip[7];

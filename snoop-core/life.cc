@@ -15,6 +15,9 @@ constexpr u32 sweep_slots = 1024;
 constexpr u32 shortage_slots = 4096;
 constexpr u32 unmeasured_timeout_us = 200000;
 constexpr u8 tries_before_giveup = 4;
+constexpr u64 tomb_interval_us = 250000;  // before a reset is repeated; doubled each time
+constexpr u32 tomb_answer_us = 1000;      // between two answers to the same number
+constexpr u8 tomb_resets = 7;             // 32 s in all
 constexpr unsigned timers_per_tick = 64;
 
 }  // namespace
@@ -103,15 +106,16 @@ vsnoop_held* Engine::tick(u64 now) {
 // if it could not have; give up if it never will.
 void Engine::on_timer(Custody& custody, u64 now, vsnoop_held*& released) {
   Flow* flow = table_.get(custody.flow);
-  if (flow && custody.reset_fed) return close_flow(custody.flow, *flow, released);
+  if (flow && custody.reset_fed) return end_flow(custody.flow, *flow, Ending::by_peer, released);
+  if (flow && custody.tomb) return repeat_reset(*flow, custody, now);
   if (!flow || !custody.line_head) return;
   Guest& guest = guests_[custody.guest];
   const u64 since = now - custody.progress_at;
   const bool promised = flow->early_ack != flow->guest_ack;
   if (promised && since > guest.config.promise_age_us)
-    return fail_stop(custody.flow, *flow, guest, VSNOOP_REASON_failstop_age, now, released);
+    return fail_stop(custody.flow, *flow, guest, VSNOOP_REASON_failstop_age, released);
   if (promised && since > guest.config.giveup_us && custody.tries >= tries_before_giveup)
-    return fail_stop(custody.flow, *flow, guest, VSNOOP_REASON_failstop_giveup, now, released);
+    return fail_stop(custody.flow, *flow, guest, VSNOOP_REASON_failstop_giveup, released);
   if (!promised && since > guest.config.giveup_us) {
     // Ranges above a hole that nobody was promised: let them go, the peer still has them.
     let_ranges_go(*flow, custody, guest, released);
@@ -123,30 +127,57 @@ void Engine::on_timer(Custody& custody, u64 now, vsnoop_held*& released) {
     join_feed(custody, guest);
     if (custody.tries < 255) ++custody.tries;
   }
-  arm(custody, now + timeout(*flow, guest, custody));
+  // What is not promised the peer itself sends again.
+  arm(custody, now + (promised ? timeout(*flow, guest, custody) : guest.config.timer_ceiling_us));
 }
 
 void Engine::let_ranges_go(Flow& flow, Custody& custody, Guest& guest, vsnoop_held*& released) {
   for (unsigned i = 0; i < custody.range_count; ++i)
     if (custody.range[i].sacked) return;
-  purge(flow, guest, released);
+  purge(flow, guest, false, released);
   // Bytes that were in order but not promised are the peer's again, too.
   flow.rcv_nxt = flow.early_ack;
 }
 
 // The promise cannot be kept: both sides are shown a reset.
-void Engine::fail_stop(Ref ref, Flow& flow, Guest& guest, Reason reason, u64 now,
-                       vsnoop_held*& released) {
+void Engine::fail_stop(Ref ref, Flow& flow, Guest& guest, Reason reason, vsnoop_held*& released) {
   count(guest, reason);
-  purge(flow, guest, released);
-  abandon_promise(flow, guest);
-  refund(guest, flow.reserved);
-  flow.reserved = 0;
+  end_flow(ref, flow, Ending::failed, released);
+}
+
+// A tombstone answers with resets, and repeats its own: a peer whose bytes were all acknowledged
+// has nothing to send that would ask for another.
+void Engine::entomb(Ref ref, Flow& flow, bool guest_too) {
   flow.state = VSNOOP_FLOW_STOPPED;
-  if (Custody* custody = custody_of(flow)) custody->owed = 0;  // no ACK after the reset
-  flow.last_seen = moment(now);  // the tombstone stands for a while from now
-  owe(ref, flow, owed_rst_peer | owed_rst_guest, now);
-  serve_room(guest, now);
+  flow.last_seen = moment(clock_);  // it stands for a while from now
+  flow.sample_time = static_cast<u32>(clock_) - tomb_answer_us;
+  Custody* custody = custody_of(flow);
+  if (custody) custody->owed = 0;  // no ACK after the reset
+  owe(ref, flow, guest_too ? owed_rst_peer | owed_rst_guest : owed_rst_peer, clock_);
+  custody = custody_of(flow);
+  if (!custody) return;
+  custody->tomb = true;
+  custody->guest_too = guest_too;
+  custody->tries = 0;
+  arm(*custody, clock_ + tomb_interval_us);
+}
+
+void Engine::repeat_reset(Flow& flow, Custody& custody, u64 now) {
+  if (++custody.tries >= tomb_resets) {
+    custody.tomb = false;
+    return settle(flow);
+  }
+  owe(custody.flow, flow, custody.guest_too ? owed_rst_peer | owed_rst_guest : owed_rst_peer, now);
+  arm(custody, now + (tomb_interval_us << custody.tries));
+}
+
+// Whether a tombstone answers: what tells it a new number, at once; else not more often than every
+// millisecond, or two that take each other for wrong would never end.
+bool Engine::may_answer_again(Flow& flow, bool news, u64 now) {
+  const u32 at = static_cast<u32>(now);
+  if (!news && at - flow.sample_time < tomb_answer_us) return false;
+  flow.sample_time = at;
+  return true;
 }
 
 void Engine::quiesce(u16 id, bool on) {
@@ -167,9 +198,16 @@ vsnoop_held* Engine::guest_stop(u16 id, u64 now) {
     if (!flow || table_.key(ref).domain() != id) continue;
     if (flow->state == VSNOOP_FLOW_STOPPED) continue;
     if (flow->early_ack != flow->guest_ack)
-      fail_stop(ref, *flow, *guest, VSNOOP_REASON_failstop_gone, now, released);
+      fail_stop(ref, *flow, *guest, VSNOOP_REASON_failstop_gone, released);
     else
-      close_flow(ref, *flow, released);
+      end_flow(ref, *flow, Ending::settled, released);
+  }
+  // What still waits behind the reset of a peer.
+  for (u32 i = 0; i < config_.custodies; ++i) {
+    Custody& custody = custodies_[i];
+    if (custody.guest != id || !custody.frames || table_.get(custody.flow)) continue;
+    purge_queue(custody, *guest, false, released);
+    settle(custody, nullptr);
   }
   return released;
 }

@@ -101,7 +101,8 @@ bool Engine::taken(const Verdict& verdict, vsnoop_held* held, u64 now) {
     }
     // decide() has allowed it; a FIN in this very segment closed the flow since (P7).
     const Reason pause = may_promise(flow, guest, now);
-    if (pause == VSNOOP_REASON_none || pause == VSNOOP_REASON_closing)
+    if ((verdict.flags & verdict_promise) &&
+        (pause == VSNOOP_REASON_none || pause == VSNOOP_REASON_closing))
       promise(ref, flow, guest, now);
     // A range that was SACKed has been reached: its end is promised whatever pauses the flow.
     if (after(flow.early_ack, shown)) owe(ref, flow, owed_ack | owed_promise, now);
@@ -195,6 +196,8 @@ void Engine::absorb_ranges(Flow& flow, Custody& custody) {
     if (flow.early_ack == flow.guest_ack) custody.progress_at = clock_;
     guest.stats.promised_bytes += bytes_between(flow.early_ack, range.end);
     show_ack(flow, guest, range.end);
+    // The guest may have taken its window back since.
+    flow.right_edge = later(flow.right_edge, flow.shown_edge);
   }
   if (!gone) return;
   for (unsigned i = gone; i < custody.range_count; ++i) custody.range[i - gone] = custody.range[i];
@@ -424,6 +427,30 @@ void Engine::want_room(Ref ref, Flow& flow, Guest& guest, u64 now) {
   else
     custodies_[guest.room_tail].room_next = index;
   guest.room_tail = index;
+}
+
+// Frees the record of a connection that has it only because it waits for room, and whose peer may
+// send meanwhile; it asks again when it moves.
+bool Engine::evict_waiter(Guest& guest) {
+  u32 before = no_custody;
+  u32 index = guest.room_head;
+  for (unsigned i = 0; i < served_at_once && index != no_custody; ++i) {
+    Custody& custody = custodies_[index];
+    const Flow* flow = table_.get(custody.flow);
+    const bool may_go = !custody.frames && !custody.in_owed_list && !custody.feeding &&
+                        !custody.range_count && flow && flow->early_ack == flow->guest_ack &&
+                        bytes_between(flow->early_ack, flow->shown_edge) >= 2u * flow->mss;
+    if (may_go) {
+      (before == no_custody ? guest.room_head : custodies_[before].room_next) = custody.room_next;
+      if (guest.room_tail == index) guest.room_tail = before;
+      custody.wants_room = false;
+      settle(custody, table_.get(custody.flow));
+      return true;
+    }
+    before = index;
+    index = custody.room_next;
+  }
+  return false;
 }
 
 // Room became free: window updates for those that wait, in order, a few at a time. One that could

@@ -24,7 +24,8 @@ struct Seq {
 constexpr bool before(Seq a, Seq b) { return a - b < 0; }
 constexpr bool at_or_before(Seq a, Seq b) { return a - b <= 0; }
 constexpr bool after(Seq a, Seq b) { return a - b > 0; }
-constexpr Seq later(Seq a, Seq b) { return before(a, b) ? b : a; }
+// Half the number space apart, which is neither, the first one stands.
+constexpr Seq later(Seq a, Seq b) { return after(b, a) ? b : a; }
 constexpr Seq earlier(Seq a, Seq b) { return before(a, b) ? a : b; }
 
 /// Bytes from `from` up to `to`; 0 if `to` does not lie after it.

@@ -161,8 +161,8 @@ struct vsnoop_guest_config {
   uint32_t timer_floor_us; /* local re-delivery */
   uint32_t timer_ceiling_us;
   uint32_t liveness_us;    /* no new promises when the guest showed no life for so long */
-  uint32_t giveup_us;      /* fail-stop: delivered again and again, never acknowledged */
-  uint32_t promise_age_us; /* fail-stop: no promise stands longer */
+  uint32_t giveup_us;      /* fail-stop: delivered again and again, no progress for so long */
+  uint32_t promise_age_us; /* fail-stop: no progress of a promise for so long */
 };
 
 struct vsnoop_config {

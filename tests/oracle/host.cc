@@ -227,7 +227,10 @@ void Stage::leaves(Line& line, const Segment& s, bool by_vsnoop) {
     if (distance(ack, line.shown_ack) < 0)
       fail("I4: the ACK number moves left from " + std::to_string(line.shown_ack) + ": " +
            text(line, s, false));
-    if (distance(edge + (1u << shift), line.shown_edge) <= 0)
+    // What the guest itself has taken back is no longer shown.
+    const bool taken_back = line.heard && distance(line.heard_edge - isn, line.shown_edge) < 0;
+    const u32 least = taken_back ? line.heard_edge - isn : line.shown_edge;
+    if (distance(edge + (1u << shift), least) <= 0)
       fail("I4: the right edge moves left from " + std::to_string(line.shown_edge) + ": " +
            text(line, s, false));
   }
@@ -238,6 +241,18 @@ void Stage::leaves(Line& line, const Segment& s, bool by_vsnoop) {
   line.shown_ack = line.shown ? std::max(line.shown_ack, ack) : ack;
   line.shown_edge = line.shown ? std::max(line.shown_edge, edge) : edge;
   line.shown = true;
+}
+
+// The window of the guest's newest segment: RFC 9293 3.10.7.4, SND.WL1 and SND.WL2.
+void Stage::hear(Line& line, const Segment& s) {
+  if (!s.has(ACK) || s.has(RST)) return;
+  const bool newest = !line.heard || s.has(SYN) || distance(s.ack, line.heard_ack) > 0 ||
+                      (s.ack == line.heard_ack && distance(s.seq, line.heard_seq) >= 0);
+  if (!newest) return;
+  const u32 shift = s.has(SYN) || scenario_.scale < 0 ? 0 : static_cast<u32>(scenario_.scale);
+  line.heard = true;
+  line.heard_ack = s.ack, line.heard_seq = s.seq;
+  line.heard_edge = s.ack + (static_cast<u32>(s.window) << shift);
 }
 
 // --- the guest -----------------------------------------------------------------------------------
@@ -274,6 +289,7 @@ void Stage::from_guest(const Bytes& bytes) {
 void Stage::from_guest(Line& line, Bytes bytes) {
   if (!ring_up()) return;
   const Segment segment = parse(bytes);
+  hear(line, segment);
   const vsnoop_frame frame = {bytes.data(), static_cast<u32>(bytes.size()),
                               static_cast<u32>(bytes.size()), 0, VSNOOP_CHECKSUM_UNKNOWN};
   vsnoop_flow_info before;

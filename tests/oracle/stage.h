@@ -123,6 +123,8 @@ class Stage {
     bool lies = false;
     bool shown = false;  // the peer has been shown ...
     u32 shown_ack = 0, shown_edge = 0;
+    bool heard = false;  // the guest's newest segment ...
+    u32 heard_ack = 0, heard_seq = 0, heard_edge = 0;
     std::vector<Range> sacked;  // by vsnoop
     bool rested = false;
     bool reborn = false;  // its numbers are those of another connection now
@@ -168,6 +170,7 @@ class Stage {
   void discard();
   void move_guest();
   void emit();
+  void hear(Line& line, const Segment& segment);
   void leaves(Line& line, const Segment& s, bool by_vsnoop);
   void release(vsnoop_held* list);
   void free_frame(vsnoop_held* held);

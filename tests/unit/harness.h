@@ -338,6 +338,7 @@ class Connection {
   std::vector<std::pair<uint32_t, uint32_t>> guest_got_;  // above guest_rcv_nxt_
   std::optional<uint32_t> peer_echo_, guest_echo_;  // TSecr of the peer, of the guest (relative)
   Shown by_any_, by_vsnoop_, by_guest_;
+  std::optional<uint32_t> guest_edge_;  // of the guest's newest segment
   std::vector<Packet> emitted_, resets_, delivered_;
   std::vector<std::vector<uint8_t>> delivered_bytes_;
   std::vector<uint8_t> emitted_bytes_;
@@ -423,6 +424,15 @@ inline PacketsAre OneSegment(uint32_t seq, uint32_t length) {
 inline PacketsAre OneReset(uint32_t seq) {
   return {"is one RST at " + std::to_string(seq), [=](const auto& p) {
             return p.size() == 1 && p[0].has(RST) && p[0].seq() == seq && p[0].length() == 0;
+          }};
+}
+/// One RST with this SEQ and its repetitions, nothing else: the peer has acknowledged all that the
+/// guest sent.
+inline PacketsAre Resets(uint32_t seq) {
+  return {"is RSTs at " + std::to_string(seq), [=](const auto& packets) {
+            for (const Packet& p : packets)
+              if (!p.has(RST) || p.seq() != seq || p.length()) return false;
+            return !packets.empty();
           }};
 }
 inline PacketsAre Count(size_t n) {

@@ -175,6 +175,7 @@ TEST_CASE("Custody: a flow whose ring has no room waits aside, and others go on"
 }
 
 TEST_CASE("Custody: two backlogs share the ring evenly, by bytes and not by frames") {
+  // Frames that fill whole slots; of smaller ones each takes a slot all the same.
   Setup setup;
   setup.guest.budget = 64 << 20;
   World world(setup);
@@ -184,10 +185,10 @@ TEST_CASE("Custody: two backlogs share the ring evenly, by bytes and not by fram
   world.automatic = false;
   for (Connection* c : {static_cast<Connection*>(&large), static_cast<Connection*>(&small)})
     c->guest(ack(1).window(65535));
-  for (uint32_t i = 0; i < 300; ++i) large.peer(data(1 + i * 1400, 1400));
-  for (uint32_t i = 0; i < 2000; ++i) small.peer(data(1 + i * 200, 200));
+  for (uint32_t i = 0; i < 100; ++i) large.peer(data(1 + i * 40000, 40000));
+  for (uint32_t i = 0; i < 700; ++i) small.peer(data(1 + i * 5000, 5000));
   uint64_t bytes[2] = {0, 0};
-  for (int n = 0; n < 900; ++n) {
+  for (int n = 0; n < 700; ++n) {
     world.feed(0, 1);
     world.consume();
     for (const auto& p : large.delivered()) bytes[0] += p.length();
@@ -874,8 +875,8 @@ TEST_CASE("G7: guest firewall (trap): a frame never acknowledged ends in fail-st
   CHECK_THAT(c.emitted(), Nothing());
   CHECK(c.stats().redelivered_frames >= 4);
   c.advance(4000);
-  CHECK_THAT(c.emitted(), OneReset(1));
-  CHECK_THAT(c.resets_to_guest(), OneReset(1));
+  CHECK_THAT(c.emitted(), Resets(1));
+  CHECK_THAT(c.resets_to_guest(), Resets(1));
   CHECK(c.count(VSNOOP_REASON_failstop_giveup) == 1);
   CHECK(c.world().custody() == 0);
   CHECK(c.stats().outstanding == 0);
@@ -902,7 +903,7 @@ TEST_CASE("Custody: no promise stands longer than promise_age") {
   c.advance(9000);
   CHECK_THAT(c.emitted(), Nothing());
   c.advance(4000);
-  CHECK_THAT(c.emitted(), OneReset(1));
+  CHECK_THAT(c.emitted(), Resets(1));
   CHECK(c.count(VSNOOP_REASON_failstop_age) == 1);
   c.consume();
   CHECK(c.world().custody() == 0);
@@ -1102,7 +1103,7 @@ TEST_CASE("P9: the guest's own reset ends it all while the peer's waits") {
   c.peer(rst(1001));
   c.feed();
   c.guest(Packet().seq(1).set(RST).clear(ACK));
-  CHECK_FALSE(c.tracked());
+  CHECK(c.flow().state == VSNOOP_FLOW_STOPPED);
   c.consume();
   CHECK(c.world().custody() == 0);
 }
@@ -1115,7 +1116,7 @@ TEST_CASE("P9: a guest that never confirms: the waiting RST goes with the fail-s
   c.emitted();
   c.peer(rst(1001));
   c.advance(15000);
-  CHECK_THAT(c.resets_to_guest(), OneReset(1));
+  CHECK_THAT(c.resets_to_guest(), Resets(1));
   CHECK(c.world().custody() == 0);
 }
 
@@ -1146,5 +1147,5 @@ TEST_CASE(
   REQUIRE_THAT(c.emitted(), OneAck(30001));
   c.advance(10000);
   CHECK(c.stats().redelivered_frames >= 4);
-  CHECK_THAT(c.emitted(), OneReset(1));
+  CHECK_THAT(c.emitted(), Resets(1));
 }

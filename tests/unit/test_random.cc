@@ -237,8 +237,9 @@ struct Connection {
   // On the wire towards the peer, as it leaves the host.
   bool shown = false;
   u32 shown_ack = 0, shown_edge = 0;
-  bool touched = false;  // by vsnoop, which tracks it
-  bool rested = false;   // long enough for its reservation to be lent to others
+  u32 said_ack = 0, said_seq = 0, said_edge = 0;  // of the guest's newest segment
+  bool touched = false;                           // by vsnoop, which tracks it
+  bool rested = false;  // long enough for its reservation to be lent to others
   u64 spoke_at = 0;
 };
 
@@ -738,7 +739,8 @@ class Walk {
       if (ack < c.shown_ack)
         fail("I4: the ACK number moves left from " + std::to_string(c.shown_ack) + ": " +
              text(c, s, false));
-      if (edge + (1u << t.shift) <= c.shown_edge)
+      // What the guest itself has taken back is no longer shown.
+      if (edge + (1u << t.shift) <= std::min(c.shown_edge, c.said_edge))
         fail("I4: the right edge moves left from " + std::to_string(c.shown_edge) + ": " +
              text(c, s, false));
     }
@@ -797,6 +799,12 @@ class Walk {
   }
 
   void guest_frame(Connection& c, const Segment& s, Bytes bytes) {
+    const u32 said = s.ack - c.peer_iss;
+    if (s.flags & ACK &&
+        (said > c.said_ack || (said == c.said_ack && distance(s.seq, c.said_seq) >= 0))) {
+      c.said_ack = said, c.said_seq = s.seq;  // RFC 9293 3.10.7.4: SND.WL1, SND.WL2
+      c.said_edge = said + (static_cast<u32>(s.window) << t.shift);
+    }
     const vsnoop_frame frame = view(bytes);
     const vsnoop_verdict verdict = vsnoop_from_guest(v, 0, &frame, now);
     ++steps;

@@ -132,6 +132,7 @@ void Oracle::from_peer(const Segment& segment) {
     // What was seen before is of an older connection.
     islands_.clear();
     peer_end_ = contiguous_ = guest_ack_ = right_edge_ = shown_ack_ = shown_edge_ = 0;
+    newest_ack_ = newest_edge_ = 0;
     guest_fin_ = guest_reset_ = peer_reset_ = stopped_ = false;
   }
   if (begins || !started_) {
@@ -211,7 +212,16 @@ void Oracle::from_guest(const Segment& segment, int64_t now_ns) {
       if (promise.asked_again && ack <= promise.start) promise.refusals++;
       promise.asked_again = false;
     }
-    if (!segment.has(rst)) right_edge_ = std::max(right_edge_, edge(segment));
+    if (!segment.has(rst)) {
+      right_edge_ = std::max(right_edge_, edge(segment));
+      // RFC 9293 3.10.7.4, SND.WL1 and SND.WL2.
+      if (ack >= guest_ack_ &&
+          (ack > newest_ack_ || !guest_snd_ ||
+           static_cast<int32_t>(segment.seq + segment.length() - *guest_snd_) >= 0)) {
+        newest_edge_ = edge(segment);
+        newest_ack_ = ack;
+      }
+    }
   }
   const uint32_t end = segment.seq + segment.length();
   if (!segment.has(rst) && (!guest_snd_ || static_cast<int32_t>(end - *guest_snd_) > 0)) {
@@ -226,6 +236,10 @@ void Oracle::from_guest(const Segment& segment, int64_t now_ns) {
 void Oracle::show(int64_t ack, int64_t edge) {
   shown_ack_ = std::max(shown_ack_, ack);
   shown_edge_ = std::max(shown_edge_, edge);
+}
+
+bool Oracle::moves_left(int64_t edge) const {
+  return edge <= std::min(shown_edge_, newest_edge_) - (1 << handshake_.shift());
 }
 
 void Oracle::promise(int64_t ack, int64_t now_ns) {
@@ -260,7 +274,7 @@ void Oracle::passed(const Segment& original, const Segment& shown, bool tracked,
   if (!shown.has(syn) && !peer_reset_ && ack < promised_ && guest_ack_ < promised_) {
     complain(fmt::format("I4: the guest's segment shows ACK {}, the peer had {}", ack, promised_));
   }
-  if (to < own && to <= shown_edge_ - (1 << handshake_.shift())) {
+  if (to < own && moves_left(to)) {
     complain(fmt::format("I4: right edge moved left from {} to {}", shown_edge_, to));
   }
   if (to > std::max(right_edge_, own)) {
@@ -295,7 +309,7 @@ void Oracle::emitted(const Segment& segment, int64_t now_ns) {
   if (ack < shown_ack_) {
     complain(fmt::format("I4: ACK moved left from {} to {}", shown_ack_, ack));
   }
-  if (to <= shown_edge_ - (1 << handshake_.shift())) {
+  if (moves_left(to)) {
     complain(fmt::format("I4: right edge moved left from {} to {}", shown_edge_, to));
   }
   if (to > right_edge_) {

@@ -107,6 +107,8 @@ class Oracle {
   void learn_ack(int64_t ack, int64_t now_ns);
   void promise(int64_t ack, int64_t now_ns);
   void show(int64_t ack, int64_t edge);
+  // I4: whether the peer saw more before, and the guest has not taken it back.
+  bool moves_left(int64_t edge) const;
 
   void complain(const std::string& text) {
     if (!diverged_) violation_(text);
@@ -120,9 +122,10 @@ class Oracle {
   int64_t contiguous_ = 0;              // all before it was sent (or acknowledged by the guest)
   Handshake handshake_;
   int64_t guest_ack_ = 0, right_edge_ = 0;
-  std::optional<uint32_t> guest_snd_;       // guest's highest sequence end
-  int64_t promised_ = INT64_MIN;            // highest ACK that vsnoop has shown
-  int64_t shown_ack_ = 0, shown_edge_ = 0;  // rightmost that the peer has been shown by anyone
+  int64_t newest_ack_ = 0, newest_edge_ = 0;  // of the guest's newest segment
+  std::optional<uint32_t> guest_snd_;         // guest's highest sequence end
+  int64_t promised_ = INT64_MIN;              // highest ACK that vsnoop has shown
+  int64_t shown_ack_ = 0, shown_edge_ = 0;    // rightmost that the peer has been shown by anyone
   bool guest_fin_ = false, guest_reset_ = false, peer_reset_ = false, stopped_ = false;
   std::vector<std::pair<int64_t, int64_t>> withheld_;  // ranges
   bool diverged_ = false;
