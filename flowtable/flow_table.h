@@ -34,8 +34,8 @@ struct Ref {
 static_assert(sizeof(Ref) == 8, "hosts pass references as one word");
 
 /// Flows by key. `Value` is what the caller keeps of a flow: trivially copyable, aligned to 8 bytes
-/// at most; with 80 bytes a flow takes 128 bytes all told. A table on which init() has not
-/// succeeded is empty and full.
+/// at most; with 84 bytes a record is two cache lines, and a flow takes 136 bytes all told. A table
+/// on which init() has not succeeded is empty and full.
 template <class Value>
 class FlowTable {
   static_assert(__is_trivially_copyable(Value) && alignof(Value) <= 8, "records are raw memory");
@@ -72,7 +72,7 @@ class FlowTable {
     buckets_ = static_cast<Bucket*>(memory);
     records_ = reinterpret_cast<Record*>(buckets_ + bucket_count_);
     __builtin_memset(memory, 0, needed);
-    for (u32 slot = 0; slot < capacity; ++slot) records_[slot].key.word[0] = slot + 1;
+    for (u32 slot = 0; slot < capacity; ++slot) records_[slot].word[0] = slot + 1;
     free_first_ = 0;
     free_last_ = capacity - 1;
     size_ = hand_ = 0;
@@ -116,7 +116,8 @@ class FlowTable {
           entry = tag_of(hash) | (slot + 1);
           Record& record = records_[slot];
           const u16 generation = next_generation(record);
-          record.key = key;
+          __builtin_memcpy(record.word, key.word, sizeof record.word);
+          record.vlan = key.vlan;
           set_generation(record, generation);
           record.value = Value{};
           return {slot, generation};
@@ -128,7 +129,7 @@ class FlowTable {
   bool erase(Ref ref) {
     if (get(ref) == nullptr) return false;
     Record& record = records_[ref.slot];
-    const u64 hash = digest(record.key, seed_);
+    const u64 hash = digest(key_of(record), seed_);
     const u32 wanted = tag_of(hash) | (ref.slot + 1);
     for (u32 bucket = home_of(hash);; bucket = after(bucket)) {
       for (u32& entry : buckets_[bucket].entry)
@@ -148,7 +149,7 @@ class FlowTable {
   const Value* get(Ref ref) const { return is_live(ref) ? &records_[ref.slot].value : nullptr; }
 
   /// The key of a flow that get() finds (for any other reference the behaviour is undefined).
-  const FlowKey& key(Ref ref) const { return records_[ref.slot].key; }
+  FlowKey key(Ref ref) const { return key_of(records_[ref.slot]); }
 
   /// The flow in a slot, 0 .. capacity-1; null if there is none. For walking over all flows.
   Ref ref_at(u32 slot) const {
@@ -168,7 +169,7 @@ class FlowTable {
       const Ref ref = ref_at(hand_);
       Record& record = records_[hand_];
       hand_ = hand_ + 1 == capacity_ ? 0 : hand_ + 1;
-      if (!ref.is_null() && may_erase(ref, record.key, record.value)) erased += erase(ref);
+      if (!ref.is_null() && may_erase(ref, key_of(record), record.value)) erased += erase(ref);
     }
     return erased;
   }
@@ -183,10 +184,11 @@ class FlowTable {
   };
   static_assert(sizeof(Bucket) == 64, "a bucket is a cache line");
 
-  // The generation (top 16 bits of the key's last word) is odd while the slot is in use. In a free
-  // slot the key's first word is the next free slot.
+  // The key, without its padding. The generation (top 16 bits of its last word) is odd while the
+  // slot is in use. In a free slot the first word is the next free slot.
   struct Record {
-    FlowKey key;
+    u64 word[5];
+    u32 vlan;
     Value value;
   };
 
@@ -201,14 +203,18 @@ class FlowTable {
   u32 tag_of(u64 hash) const { return static_cast<u32>(hash) << tag_shift_; }
   u32 after(u32 bucket) const { return bucket + 1 == bucket_count_ ? 0 : bucket + 1; }
 
-  static u16 generation_of(const Record& record) {
-    return static_cast<u16>(record.key.word[4] >> 48);
+  static VSNOOP_ALWAYS_INLINE FlowKey key_of(const Record& record) {
+    FlowKey key;
+    __builtin_memcpy(key.word, record.word, sizeof key.word);
+    key.vlan = record.vlan;
+    return key;
   }
+  static u16 generation_of(const Record& record) { return static_cast<u16>(record.word[4] >> 48); }
   static u16 next_generation(const Record& record) {
     return static_cast<u16>(generation_of(record) + 1);
   }
   static void set_generation(Record& record, u16 generation) {
-    u64& ends = record.key.word[4];
+    u64& ends = record.word[4];
     ends = (ends & FlowKey::ends_mask) | static_cast<u64>(generation) << 48;
   }
   Ref ref_to(u32 slot) const { return {slot, generation_of(records_[slot])}; }
@@ -228,7 +234,7 @@ class FlowTable {
         const u32 slot = slot_if(entry, tag);
         if (slot >= capacity_) continue;
         prefetch(records_[slot]);
-        if (VSNOOP_LIKELY(same_flow(records_[slot].key, key))) return ref_to(slot);
+        if (VSNOOP_LIKELY(same_flow(key_of(records_[slot]), key))) return ref_to(slot);
       }
       if (VSNOOP_LIKELY(buckets_[bucket].passed == 0)) break;
     }
@@ -251,7 +257,7 @@ class FlowTable {
       const u32 slot = slots[i];
       if (slot == absent)
         out[i] = Ref::null();
-      else if (slot != unsure && same_flow(records_[slot].key, keys[i]))
+      else if (slot != unsure && same_flow(key_of(records_[slot]), keys[i]))
         out[i] = ref_to(slot);
       else
         out[i] = find(keys[i], hashes[i]);
@@ -278,7 +284,7 @@ class FlowTable {
 
   u32 take_free_slot() {
     const u32 slot = free_first_;
-    free_first_ = static_cast<u32>(records_[slot].key.word[0]);
+    free_first_ = static_cast<u32>(records_[slot].word[0]);
     ++size_;
     return slot;
   }
@@ -286,7 +292,7 @@ class FlowTable {
     if (size_ == capacity_)
       free_first_ = slot;
     else
-      records_[free_last_].key.word[0] = slot;
+      records_[free_last_].word[0] = slot;
     free_last_ = slot;
     --size_;
   }

@@ -12,5 +12,6 @@
 #include "snoop-core/from_peer.cc"
 #include "snoop-core/learn.cc"
 #include "snoop-core/life.cc"
+#include "snoop-core/narrow.cc"
 #include "snoop-core/promise.cc"
 #include "snoop-core/segment.cc"

@@ -49,6 +49,9 @@ Custody* Engine::lend(Ref ref, Flow& flow, u64 now) {
   custody.timer_prev = custody.timer_next = no_custody;
   custody.newest_tsval = flow.ts_recent;
   custody.present_edge = flow.right_edge;
+  custody.probe_end = flow.guest_ack;
+  custody.passed_from = flow.rcv_nxt;  // nothing was in custody so far
+  custody.passed = flow.peer_nxt;
   custody.shown_top = flow.guest_ack;
   custody.fresh = flow.rcv_nxt;
   custody.progress_at = now;
@@ -171,6 +174,7 @@ bool Engine::next(u16 id, vsnoop_feed& feed) {
       feed.skip = have;
       feed.keep = held.length - have;
       if (feed.keep > window) feed.keep = window ? window : 1;
+      cut_feed(*flow, custody, feed);
       write_private_header(*flow, custody, feed.edit);
       return true;
     }
@@ -179,6 +183,8 @@ bool Engine::next(u16 id, vsnoop_feed& feed) {
     feed.keep = held.length;
     feed.retain = (held.flags & held_retain) != 0;
     feed.discard = (held.flags & held_acked) != 0;
+    if (flow && VSNOOP_UNLIKELY(flow->is(flow_narrow)) && feed.retain && !feed.discard)
+      cut_feed(*flow, custody, feed);
     if (custody.tsval_raised) {
       feed.edit.what = VSNOOP_EDIT_TSVAL;
       feed.edit.tsval = custody.given_tsval;
@@ -220,6 +226,7 @@ void Engine::fed(u16 id, const vsnoop_feed& feed, u64 now) {
   if (!guest) return;
   const int32_t bytes = static_cast<int32_t>(feed.keep) + 64;
   custody.deficit -= bytes < slot ? slot : bytes;
+  if (VSNOOP_UNLIKELY(feed.more || feed.again || custody.cut) && note_piece(custody, feed)) return;
   if (feed.again) {
     custody.again.head = held.next;
     --custody.again.count;
@@ -265,6 +272,7 @@ void Engine::fed(u16 id, const vsnoop_feed& feed, u64 now) {
 // The frame is the host's again.
 void Engine::uncharge(Custody& custody, Guest& guest, vsnoop_held& held) {
   const u32 memory = held.memory * memory_unit;
+  if (custody.cut == &held) custody.cut = nullptr;
   --custody.frames;
   custody.held -= memory;
   vacate(guest, memory);
@@ -346,7 +354,8 @@ void Engine::release(Flow& flow, Guest& guest, vsnoop_held*& released) {
     custody->judged = nullptr;
 }
 
-// Hands back everything that is not in the ring; what is in the ring is done when it leaves it.
+// Hands back everything that is not in the ring; what is in the ring is done when it leaves it. A
+// flow without frames leaves the feed list when its turn comes: to look for it would take a walk.
 // `queue_goes_on`: but for what waits and was never more than queued.
 void Engine::purge(Flow& flow, Guest& guest, bool queue_goes_on, vsnoop_held*& released) {
   Custody* custody = custody_of(flow);
@@ -382,28 +391,6 @@ void Engine::purge_queue(Custody& custody, Guest& guest, bool goes_on, vsnoop_he
     uncharge(custody, guest, *held);
     hand_over(*held, released);
   }
-  if (!custody.wait_head) leave_feed(custody, guest);
-}
-
-void Engine::leave_feed(Custody& custody, Guest& guest) {
-  if (!custody.feeding) return;
-  custody.feeding = false;
-  const u32 index = index_of(custody);
-  const auto leave = [&](u32& head, u32& tail) {
-    u32 previous = no_custody;
-    for (u32 at = head; at != no_custody; previous = at, at = custodies_[at].feed_next) {
-      if (at != index) continue;
-      (previous == no_custody ? head : custodies_[previous].feed_next) = custody.feed_next;
-      if (tail == index) tail = previous;
-      custody.feed_next = no_custody;
-      return true;
-    }
-    return false;
-  };
-  if (leave(guest.feed_new, guest.feed_new_tail) || leave(guest.feed_old, guest.feed_old_tail))
-    return;
-  for (u32 lane = 0; lane < VSNOOP_LANES; ++lane)
-    if (leave(guest.aside[lane], guest.aside_tail[lane])) return;
 }
 
 // --- re-delivery (G7) ----------------------------------------------------------------------------

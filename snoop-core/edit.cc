@@ -6,18 +6,21 @@
 #include "snoop-core/edit.h"
 
 #include "snoop-core/segment.h"
+#include "snoop-core/too_big.h"
 #include "snoop-core/wire.h"
 
 VSNOOP_BEGIN
 
 namespace {
 
-constexpr u32 checksum_offset = 16;  // in the TCP header
+constexpr u32 checksum_offset = 16;      // in the TCP header
+constexpr u32 icmp_checksum_offset = 2;  // in the ICMP header
 
 // Overwrites header bytes and keeps track of what that does to the checksum.
 class Patch {
  public:
-  Patch(u8* tcp, bool partial) : tcp_(tcp), partial_(partial) {}
+  Patch(u8* header, bool partial, u32 checksum = checksum_offset)
+      : tcp_(header), checksum_(checksum), partial_(partial) {}
 
   void bytes(u32 offset, const u8* value, u32 length) {
     for (u32 i = 0; i < length; ++i) {
@@ -44,14 +47,15 @@ class Patch {
   void add(u64 words) { delta_ += words; }
   void finish() {
     if (partial_) return;
-    u64 sum = static_cast<u16>(~load16(tcp_ + checksum_offset)) + delta_;
+    u64 sum = static_cast<u16>(~load16(tcp_ + checksum_)) + delta_;
     while (sum >> 16) sum = (sum & 0xffff) + (sum >> 16);
-    store16(tcp_ + checksum_offset, static_cast<u16>(~sum));
+    store16(tcp_ + checksum_, static_cast<u16>(~sum));
   }
 
  private:
   u8* tcp_;
   u64 delta_ = 0;  // of 16-bit words in host order
+  u32 checksum_;
   bool partial_;
 };
 
@@ -66,13 +70,31 @@ u64 sum_words(const u8* p, u32 length) {
 // As an IP header says it: 0 beyond 64 KiB (BIG TCP).
 u16 length16(u32 length) { return length > 0xffff ? u16(0) : static_cast<u16>(length); }
 
+// A Jumbo Payload option (RFC 2675 2) of the hop-by-hop header right behind the IPv6 header gets
+// the new length; where it may not stand any more it becomes padding of its size (PadN, RFC
+// 8200 4.2).
+void resize_jumbo(u8* ip, u32 headers, u32 payload) {
+  constexpr u32 ipv6_header = 40;
+  constexpr u8 pad1 = 0, padn = 1, jumbo = 0xc2;
+  if (ip[6] != 0) return;
+  const u32 end = ipv6_header + 8 + ip[ipv6_header + 1] * 8u;
+  for (u32 at = ipv6_header + 2; at + 2 <= end && end <= headers;) {
+    const u32 length = ip[at] == pad1 ? 1 : 2u + ip[at + 1];
+    if (ip[at] == jumbo && length == 6 && at + length <= end) {
+      if (payload <= 0xffff) ip[at] = padn;
+      store32(ip + at + 2, payload <= 0xffff ? 0 : payload);
+    }
+    at += length;
+  }
+}
+
 u16 complement(u64 words) {
   while (words >> 16) words = (words & 0xffff) + (words >> 16);
   return static_cast<u16>(~words);
 }
 
-// Blocks that end at or below `ack` go, others are cut to what lies above it; freed room becomes
-// NOPs, so that nothing moves.
+// Blocks that do not begin above `ack` go (one that begins at an ACK is taken for reneging); freed
+// room becomes NOPs, so that nothing moves.
 void trim_sack(Patch& patch, const u8* frame, const Segment& s, Seq ack) {
   const u32 option = s.sack_offset - s.tcp_offset - 2u;
   u8 kept[32];
@@ -80,8 +102,8 @@ void trim_sack(Patch& patch, const u8* frame, const Segment& s, Seq ack) {
   for (unsigned i = 0; i < s.sack_blocks; ++i) {
     const u8* block = frame + s.sack_offset + 8 * i;
     const Seq left(load32(block)), right(load32(block + 4));
-    if (!after(right, ack)) continue;
-    store32(kept + length, later(left, ack).raw);
+    if (!after(left, ack)) continue;
+    store32(kept + length, left.raw);
     store32(kept + length + 4, right.raw);
     length += 8;
   }
@@ -102,10 +124,24 @@ bool parse_own(const u8* frame, u32 captured, u32 length, Segment& s) {
   return parse(view, Direction::from_guest, 0, s) == VSNOOP_REASON_none;
 }
 
+bool edit_quote(u8* frame, u32 captured, Seq seq) {
+  const vsnoop_frame view = {frame, captured, 0x7fffffff, 0, VSNOOP_CHECKSUM_VERIFIED};
+  Segment s;
+  TooBig said;
+  if (parse(view, Direction::from_guest, 0, s) != VSNOOP_REASON_not_tcp ||
+      !parse_too_big(view, s, 0, said))
+    return false;
+  Patch patch(frame + said.icmp_offset, false, icmp_checksum_offset);
+  patch.put32(said.seq_offset - said.icmp_offset, seq.raw);
+  patch.finish();
+  return true;
+}
+
 }  // namespace
 
 bool apply_edit(u8* frame, u32 captured, const vsnoop_edit& edit, bool partial) {
   if (!edit.what) return true;
+  if (edit.what & VSNOOP_EDIT_QUOTE) return edit_quote(frame, captured, Seq(edit.ack));
   Segment s;
   // Headers are enough here, whatever the IP header says of the length.
   if (!parse_own(frame, captured, 0x7fffffff, s)) return false;
@@ -164,7 +200,9 @@ u32 trim(u8* frame, u32 length, u32 skip, u32 keep, bool partial) {
     store16(ip + 2, total);
     store16(ip + 10, static_cast<u16>(~sum));
   } else {
-    store16(ip + 4, length16(s.data_offset - s.ip_offset - 40u + keep));
+    const u32 payload = s.data_offset - s.ip_offset - 40u + keep;
+    store16(ip + 4, length16(payload));
+    resize_jumbo(ip, s.tcp_offset - s.ip_offset, payload);
   }
   return s.data_offset + keep;
 }

@@ -69,9 +69,12 @@ void seal(const FlowKey& key, u8* tcp, u32 tcp_length) {
 
 }  // namespace
 
-// Queues what is owed. Returns false if it cannot be: no record, or no link template yet.
+// Queues what is owed. Returns false if it cannot be: no record, no link template yet, or a guest
+// whose clock is not known any more.
 bool Engine::owe(Ref ref, Flow& flow, u8 what, u64 now) {
   if (flow.link == no_template) return false;
+  // An ACK would carry a TSval from before the guest's rest. RFC 7323 5.5.
+  if (flow.is(flow_guest_rested) && !(what & (owed_rst_peer | owed_rst_guest))) return false;
   Custody* custody = acquire(ref, flow, now);
   if (!custody) return false;
   custody->owed |= what;
@@ -86,6 +89,21 @@ bool Engine::owe(Ref ref, Flow& flow, u8 what, u64 now) {
   owed_tail_ = index;
   return true;
 }
+
+namespace {
+
+// Only what is in custody and inside the windows may be told.
+bool sackable(const Flow& flow, const Range& range) {
+  return range.tail && !after(range.end, flow.right_edge);
+}
+
+bool unsaid(const Flow& flow, const Custody& custody) {
+  for (unsigned i = 0; i < custody.range_count; ++i)
+    if (!custody.range[i].sacked && sackable(flow, custody.range[i])) return true;
+  return false;
+}
+
+}  // namespace
 
 bool Engine::emit(vsnoop_emission& emission, u8* frame) {
   while (owed_head_ != no_custody) {
@@ -122,7 +140,8 @@ bool Engine::emit(vsnoop_emission& emission, u8* frame) {
       emission.ack = flow->early_ack.raw;
       emission.edge = flow->shown_edge.raw;
       const u8 owed = custody.owed;
-      custody.owed = 0;
+      // Every range is told in the end: three of them fit into one ACK.
+      custody.owed = owed & owed_sack && unsaid(*flow, custody) ? u8(owed_sack) : u8(0);
       emission.reason = owed & owed_promise  ? VSNOOP_REASON_early_ack
                         : owed & owed_sack   ? VSNOOP_REASON_early_sack
                         : owed & owed_answer ? VSNOOP_REASON_probe_answer
@@ -144,6 +163,34 @@ bool Engine::emit(vsnoop_emission& emission, u8* frame) {
   return false;
 }
 
+// RFC 2018 4: the range that came last first; then those that were not told yet, then the others.
+// Returns how many blocks there are now, `blocks` included.
+u8 Engine::write_blocks(const Flow& flow, Custody& custody, u8* block, u8 blocks) {
+  unsigned written = 0;
+  for (; blocks < 3; ++blocks) {
+    unsigned next = max_ranges;
+    for (unsigned i = 0; i < custody.range_count; ++i) {
+      const Range& range = custody.range[i];
+      if (written & 1u << i || !sackable(flow, range)) continue;
+      if (!(custody.owed & owed_sack) && !range.sacked) continue;
+      if (next != max_ranges) {
+        const Range& other = custody.range[next];
+        const bool newer = static_cast<int16_t>(range.newest - other.newest) > 0;
+        const bool goes_first = written && range.sacked != other.sacked ? !range.sacked : newer;
+        if (!goes_first) continue;
+      }
+      next = i;
+    }
+    if (next == max_ranges) break;
+    Range& range = custody.range[next];
+    store32(block + 8 * blocks, range.begin.raw);
+    store32(block + 8 * blocks + 4, range.end.raw);
+    range.sacked = true;
+    written |= 1u << next;
+  }
+  return blocks;
+}
+
 // SEQ = min(guest_snd_nxt, peer_edge): a guest that probes the peer's closed window has sent past
 // it. TSval is the guest's newest, never extrapolated (RFC 7323 5.4: its clock is not ours).
 u32 Engine::write_ack(const Flow& flow, const FlowKey& key, Custody& custody, u8* frame) {
@@ -163,18 +210,7 @@ u32 Engine::write_ack(const Flow& flow, const FlowKey& key, Custody& custody, u8
     store32(block + 4, custody.dsack_end.raw);
     ++blocks;
   }
-  if (flow.is(flow_sack)) {
-    for (unsigned i = 0; i < custody.range_count && blocks < 3; ++i) {
-      Range& range = custody.range[i];
-      if (!(custody.owed & owed_sack) && !range.sacked) continue;
-      // Only what is in custody and inside the windows may never be taken back.
-      if (!range.tail || after(range.end, flow.right_edge)) continue;
-      store32(block + 8 * blocks, range.begin.raw);
-      store32(block + 8 * blocks + 4, range.end.raw);
-      range.sacked = true;
-      ++blocks;
-    }
-  }
+  if (flow.is(flow_sack)) blocks = write_blocks(flow, custody, block, blocks);
   if (blocks) {
     store32(options + length, 0x01010500u | (2u + 8 * blocks));
     length += 4 + 8 * blocks;

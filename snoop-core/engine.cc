@@ -96,7 +96,7 @@ const vsnoop_guest_stats* Engine::stats(u16 id) const {
 
 void Engine::describe(Ref ref, vsnoop_flow_info& info) const {
   const Flow& flow = *table_.get(ref);
-  const FlowKey& key = table_.key(ref);
+  const FlowKey key = table_.key(ref);
   const Custody* custody = custody_of(flow);
   info = vsnoop_flow_info();
   __builtin_memcpy(info.guest_address, key.local(), 16);
@@ -104,6 +104,9 @@ void Engine::describe(Ref ref, vsnoop_flow_info& info) const {
   info.guest_port = key.local_port();
   info.peer_port = key.remote_port();
   info.guest = key.domain();
+  const u16 outer = static_cast<u16>(key.vlan >> 16 & 0xfff), inner = key.vlan & 0xfff;
+  info.vlan[0] = outer ? outer : inner;
+  info.vlan[1] = outer ? inner : u16(0);
   info.state = flow.state;
   info.pause = may_promise(flow, guests_[key.domain()], clock_);
   info.rcv_nxt = flow.rcv_nxt.raw;
@@ -140,6 +143,37 @@ bool Engine::flow_info(vsnoop_ref ref, vsnoop_flow_info& info) const {
   if (!table_.get(own)) return false;
   describe(own, info);
   return true;
+}
+
+// Flows add up to their guest, and guests to the total.
+const char* Engine::audit() const {
+  u64 used = 0, held = 0;
+  for (u32 id = 0; id < config_.guests; ++id) {
+    const Guest& guest = guests_[id];
+    if (!guest.open) continue;
+    const vsnoop_guest_stats& stats = guest.stats;
+    used += stats.used;
+    held += stats.held;
+    u64 frames = 0, reserved = 0, outstanding = 0, flows = 0;
+    for (u32 slot = 0; slot < table_.capacity(); ++slot) {
+      const Ref ref = table_.ref_at(slot);
+      if (ref.is_null() || table_.key(ref).domain() != id) continue;
+      const Flow& flow = *table_.get(ref);
+      reserved += flow.reserved;
+      outstanding += bytes_between(flow.guest_ack, flow.early_ack);
+      flows += flow.early_ack != flow.guest_ack;
+    }
+    for (u32 i = 0; i < config_.custodies; ++i)
+      if (custodies_[i].frames && custodies_[i].guest == id) frames += custodies_[i].held;
+    if (stats.used != stats.held + reserved) return "a guest's used is not held + reserved";
+    if (guest.config.policy == VSNOOP_POLICY_HOLD && stats.held != frames)
+      return "a guest's held is not what its records hold";
+    if (stats.outstanding != outstanding || stats.flows_outstanding != flows)
+      return "a guest's outstanding is not what its flows have promised";
+    if (stats.peak_held < stats.held) return "a guest's peak is below what it holds";
+  }
+  if (used != used_ || held != held_) return "the guests do not add up to the total";
+  return nullptr;
 }
 
 VSNOOP_END

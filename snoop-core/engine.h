@@ -6,6 +6,7 @@
 //   from_guest.cc  G1 .. G8: guest to peer
 //   promise.cc     taken and declined, what is promised, window by reservation
 //   custody.cc     frames in custody: queue, ring, release, re-delivery
+//   narrow.cc      G9: a guest that forwards into a narrow path
 //   emit.cc        frames that vsnoop owes
 //   life.cc        timers, quiesce, ring lost, fail-stop
 //   face.cc        the C face and the decision log
@@ -64,6 +65,7 @@ class Engine {
   u32 flows() const { return table_.size(); }
   bool flow_next(u32& cursor, vsnoop_flow_info& info) const;
   bool flow_info(vsnoop_ref ref, vsnoop_flow_info& info) const;
+  const char* audit() const;
 
  private:
   using Table = FlowTable<Flow>;
@@ -81,6 +83,7 @@ class Engine {
     Ref ref = Ref::null();
     Flow* flow = nullptr;
     u64 now;
+    Seq seen;           // end of what the peer had sent before
     bool news = false;  // it tells the guest a newer ACK number or window of the peer
   };
 
@@ -105,7 +108,8 @@ class Engine {
   void forget_embryo(Ref ref);
   bool idle(const Flow& flow, u64 now) const;
   void unpin(Ref ref, Flow& flow, Guest& guest, u64 now);
-  void sweep_flows(u32 slots, u64 now);
+  void sweep_flows(u32 slots, u64 now, vsnoop_held** released);
+  VSNOOP_COLD void evict_flow(u64 now);
   void sweep_embryos(u32 slots, u64 now);
   u16 intern_link(const Scene& scene);
   void drop_link(u16 link);
@@ -125,8 +129,11 @@ class Engine {
   Verdict answer(Scene& scene, Reason reason, u8 owed);
   bool answer_duplicate(Scene& scene);
   void note_acceptable(Scene& scene);
+  void note_rest(Flow& flow, u64 now) const;
+  void note_time(Flow& flow, u64 now) const;
   void note_timestamps(const Flow& flow, Custody& custody, const Segment& segment);
   Verdict take(Scene& scene, Reason reason);
+  VSNOOP_COLD bool meets_passed(const Scene& scene) const;
   bool eases_out(const Flow& flow, const Guest& guest, Reason pause) const;
   void hand_back(Ref ref, Flow& flow, vsnoop_held*& released);
 
@@ -149,6 +156,7 @@ class Engine {
   bool recordable(const Custody& custody, Seq begin, Seq end) const;
   bool silent(const Guest& guest, u64 now) const;
   Reason may_promise(const Flow& flow, const Guest& guest, u64 now) const;
+  bool speaks_at_hole(const Flow& flow, const Guest& guest, const Custody& custody) const;
   void commit(Flow& flow, Custody& custody, Seq begin, Seq end, vsnoop_held* held);
   void absorb_ranges(Flow& flow, Custody& custody);
   void promise(Ref ref, Flow& flow, Guest& guest, u64 now);
@@ -158,20 +166,25 @@ class Engine {
   u32 room(const Flow& flow, const Guest& guest) const;
   bool affordable(const Flow& flow, const Guest& guest, u32 memory) const;
   u32 reservation_after(const Flow& flow, const Guest& guest, Seq from, Seq to) const;
-  u32 entry_price(const Flow& flow, const Guest& guest) const;
+  u64 entry_price(const Flow& flow, const Guest& guest) const;
   Seq free_edge(const Flow& flow, const Guest& guest) const;
   Seq grantable(const Flow& flow, const Guest& guest) const;
   void top_up(Flow& flow, Guest& guest);
   void grant(Flow& flow, Guest& guest);
   void settle_reservation(Flow& flow, Guest& guest, Seq from);
   void reclaim_window(Flow& flow, Guest& guest, u64 now);
-  void charge(Guest& guest, u32 memory);
-  void refund(Guest& guest, u32 memory);
+  void reserve(Flow& flow, Guest& guest, u32 memory);
+  void give_back(Flow& flow, Guest& guest, u32 memory);
   void occupy(Guest& guest, u32 memory);
   void vacate(Guest& guest, u32 memory);
+  void find_room(u64 now);
   void want_room(Ref ref, Flow& flow, Guest& guest, u64 now);
   void learn_cost(Flow& flow, u32 memory, u32 length);
   void serve_room(Guest& guest, u64 now);
+  static u32 as_seen(const Flow& flow, u32 window) {
+    return window >> flow.guest_shift() << flow.guest_shift();
+  }
+  bool scaled_away(const Flow& flow, Seq ack) const;
   VSNOOP_COLD bool evict_waiter(Guest& guest);
   bool worth_an_update(const Flow& flow, Seq edge) const;
   void measure(Flow& flow, Guest& guest, u64 now);
@@ -195,7 +208,6 @@ class Engine {
   VSNOOP_COLD void write_private_header(const Flow& flow, const Custody& custody,
                                         vsnoop_edit& edit) const;
   void send_back(Guest& guest, u32& head);
-  void leave_feed(Custody& custody, Guest& guest);
   VSNOOP_ALWAYS_INLINE bool feedable(const Custody& custody, const Flow* flow) const;
   void insert_line(Custody& custody, vsnoop_held& held, vsnoop_held* left);
   void release(Flow& flow, Guest& guest, vsnoop_held*& released);
@@ -210,8 +222,16 @@ class Engine {
   VSNOOP_COLD void forget_again(Custody& custody);
   void wait_again(Custody& custody, Guest& guest, vsnoop_held& held);
 
+  // narrow.cc
+  VSNOOP_COLD Verdict too_big(Scene& scene);
+  VSNOOP_COLD void narrow(Flow& flow, u32 mss);
+  VSNOOP_COLD void cut_feed(const Flow& flow, const Custody& custody, vsnoop_feed& feed) const;
+  VSNOOP_COLD bool note_piece(Custody& custody, const vsnoop_feed& feed);
+  VSNOOP_COLD void note_probe(Flow& flow, Custody& custody);
+
   // emit.cc
   bool owe(Ref ref, Flow& flow, u8 what, u64 now);
+  u8 write_blocks(const Flow& flow, Custody& custody, u8* block, u8 blocks);
   u32 write_ack(const Flow& flow, const FlowKey& key, Custody& custody, u8* frame);
   u32 write_reset(const Flow& flow, const FlowKey& key, bool to_guest, Seq seq, u8* frame);
 
@@ -224,7 +244,10 @@ class Engine {
   void entomb(Ref ref, Flow& flow, bool guest_too);
   void repeat_reset(Flow& flow, Custody& custody, u64 now);
   VSNOOP_COLD bool may_answer_again(Flow& flow, bool news, u64 now);
-  void let_ranges_go(Flow& flow, Custody& custody, Guest& guest, vsnoop_held*& released);
+  void sweep(u64 now, vsnoop_held*& released);
+  VSNOOP_COLD void let_ranges_go(Flow& flow, Guest& guest, vsnoop_held*& released);
+  bool ranges_at_rest(const Flow& flow, u64 now) const;
+  VSNOOP_COLD void free_a_record(u64 now, vsnoop_held*& released);
 
   Guest* guest_at(u16 id) {
     return id < config_.guests && guests_[id].open ? &guests_[id] : nullptr;
@@ -243,11 +266,17 @@ class Engine {
   u64 used_, held_;  // over all guests
   u64 clock_;        // highest `now` seen
   u64 sweep_at_;     // next housekeeping
-  bool shortage_;    // a window was held back since the last
+  bool shortage_;    // somebody found too little room since the last
+  bool stirred_;     // a frame came since the last
+  u32 sweep_every_;  // microseconds
+  u32 fruitless_;    // slots looked at since room was found
+  u32 record_hand_;  // where the search for a record goes on
   u32 free_custody_;
   u32 owed_head_, owed_tail_;
   u64 wheel_at_;  // tick count up to which timers have run
-  static constexpr u64 shortage_interval_us = 1000;
+  // Housekeeping: often while frames come, half as often each time that none came.
+  static constexpr u32 sweep_interval_us = 20000;
+  static constexpr u32 shortage_interval_us = 4000;
   static constexpr u32 wheel_slots = 512;
   static constexpr unsigned wheel_shift = 12;  // 4096 microseconds a slot
   u32 wheel_[wheel_slots];

@@ -4,6 +4,7 @@
 #include "snoop-core/edit.h"
 #include "snoop-core/engine.h"
 #include "snoop-core/log.h"
+#include "snoop-core/too_big.h"
 
 namespace {
 
@@ -34,6 +35,10 @@ u32 bytes_to_log(const vsnoop_frame& frame, vsnoop::Direction direction) {
   vsnoop_frame part = frame;
   const vsnoop::Reason reason = vsnoop::parse(part, direction, 0, segment);
   if (reason == VSNOOP_REASON_none) return segment.data_offset;
+  vsnoop::TooBig said;
+  if (reason == VSNOOP_REASON_not_tcp && direction == vsnoop::Direction::from_guest &&
+      vsnoop::parse_too_big(frame, segment, 0, said))
+    return said.seq_offset + 4;
   const u32 most =
       frame.captured < vsnoop::log_headers_max ? frame.captured : vsnoop::log_headers_max;
   for (part.captured = 0; part.captured < most; ++part.captured)
@@ -79,7 +84,8 @@ void vsnoop_defaults(struct vsnoop_config* config) {
   config->flows = 65536;
   config->custodies = 16384;
   config->guests = 1;
-  config->idle_s = 7200;
+  // Keep-alives come after two hours, up to nine, 75 s apart (RFC 1122 4.2.3.6, Linux).
+  config->idle_s = 8000;
 }
 
 size_t vsnoop_memory_needed(const struct vsnoop_config* config) {
@@ -287,6 +293,8 @@ int vsnoop_flow(const struct vsnoop_engine* v, struct vsnoop_ref ref,
                 struct vsnoop_flow_info* info) {
   return engine_of(v).flow_info(ref, *info);
 }
+
+const char* vsnoop_audit(const struct vsnoop_engine* v) { return engine_of(v).audit(); }
 
 int vsnoop_apply_edit(uint8_t* frame, uint32_t captured, const struct vsnoop_edit* edit,
                       int partial) {

@@ -35,6 +35,11 @@ enum FlowFlag : u16 {
   flow_sampling = 256,     // sample_seq, sample_time are set
   flow_quick = 512,        // engage = auto: measured, and quick
   flow_measured = 1024,    // latency holds a measurement
+  flow_narrow = 8192,      // the path behind the guest takes `mss` and no more (G9)
+  // After a long rest a timestamp clock may have gone half its way round, so that what is known of
+  // it says nothing: until ...
+  flow_guest_rested = 2048,  // ... the guest has spoken
+  flow_peer_rested = 4096,   // ... the peer has
 };
 
 struct Flow {
@@ -51,6 +56,7 @@ struct Flow {
   u32 ts_recent;      // to echo (RFC 7323 4.3, Last.ACK.sent = early_ack)
   Seq sample_seq;     // guest latency: when the ACK of this byte comes ...
   u32 sample_time;    // ... it took so long since this microsecond (STOPPED: of its last answer)
+  u32 answered_at;    // last answer to a duplicate, in this microsecond
   u32 reserved;       // bytes of the guest's budget behind the window shown
   u32 custody;        // index of its record, or no_custody
   u32 label_and_isn;  // low 20 bits: flow label of the guest's own IPv6 frames; high: its ISN's tag
@@ -70,10 +76,12 @@ struct Flow {
   u8 guest_shift() const { return shifts & 15; }
   u8 peer_shift() const { return shifts >> 4; }
 };
-static_assert(sizeof(Flow) == 80, "with key, generation and index a flow takes 128 bytes");
+static_assert(sizeof(Flow) == 84, "with its key and generation a flow takes two cache lines");
 
 /// Coarse time: 2^17 microseconds a unit, modulo 2^16 units (2 h 23 min).
 constexpr u16 moment(u64 now) { return static_cast<u16>(now >> 17); }
+/// Half a turn of a clock of one microsecond takes 36 minutes (of a slower one, longer).
+constexpr u32 rest_s = 600;
 constexpr u32 moments(u32 seconds) { return static_cast<u32>((seconds * 1000000ull) >> 17); }
 
 /// A connection whose handshake is not complete. It may be lost at any time (a SYN flood pushes
@@ -106,7 +114,8 @@ static_assert(sizeof(Embryo) % 8 == 0, "");
 struct Range {
   Seq begin, end;
   vsnoop_held* tail;  // last of its frames in the line; 0 if it is not retained
-  bool sacked;        // told to the peer: may not be let go (P4)
+  bool sacked;        // told to the peer (P4)
+  u16 newest;  // counts up with what is taken above a hole: RFC 2018 4 wants the newest first
 };
 constexpr unsigned max_ranges = 4;
 
@@ -181,11 +190,13 @@ struct Custody {
   u32 given_tsval;    // newest TSval a re-delivery carried
   u32 newest_tsecr;   // TSecr that came with peer_una
   bool tsecr_known;
-  u32 sack_seen;     // digest of the guest's SACK blocks that last passed
-  u32 held;          // bytes charged for frames
-  u32 frames;        // frames the engine has linked
-  Seq recover;       // where re-delivery ends
-  Seq present_edge;  // right edge in the guest's last segment; may have shrunk
+  u32 sack_seen;            // digest of the guest's SACK blocks that last passed
+  u32 held;                 // bytes charged for frames
+  u32 frames;               // frames the engine has linked
+  u16 arrivals;             // taken above a hole
+  Seq passed_from, passed;  // what merely passed: above rcv_nxt the guest has it, unless it is lost
+  Seq recover;              // where re-delivery ends
+  Seq present_edge;         // right edge in the guest's last segment; may have shrunk
   Seq dsack_begin, dsack_end;
   int32_t deficit;  // of the round robin, bytes
   u32 feed_next, room_next, owed_next;
@@ -193,12 +204,15 @@ struct Custody {
   Seq fresh;                   // what lies at or after it entered the ring after all re-deliveries
   Seq shown_top;               // highest byte that the guest has shown ever
   u64 timer_at;                // microseconds; 0: not running
-  u64 answered_at;             // last answer to a duplicate
   u64 progress_at;             // last time that guest_ack moved, or the promise began
   vsnoop_held* wait_head;      // first in, first out towards the ring
   vsnoop_held* wait_tail;
   vsnoop_held* line_head;  // retained frames in order of sequence
   vsnoop_held* line_tail;  // last one below rcv_nxt; 0: none
+  const vsnoop_held* cut;  // in the middle of being fed in pieces; 0: none
+  Seq cut_at;              // ... up to here
+  Seq probe_end;           // of a re-delivery that was cut to see whether a smaller one arrives
+  u8 probes;               // such that arrived while whole ones did not
   Chain again;             // to be delivered again, before anything else, in this order
   Chain flying;            // delivered again and not confirmed, in the order of the ring
   vsnoop_held* judged;     // last frame of the line found missing or not in a recovery; 0: none

@@ -10,6 +10,14 @@ namespace {
 
 constexpr u8 duplicate_threshold = 3;  // RFC 5681 3.2
 
+bool has_sacked(const Custody& custody, Seq begin, Seq end) {
+  for (unsigned i = 0; i < custody.range_count; ++i) {
+    const Range& range = custody.range[i];
+    if (range.sacked && !before(begin, range.begin) && !after(end, range.end)) return true;
+  }
+  return false;
+}
+
 }  // namespace
 
 Verdict Engine::from_guest(u16 id, const vsnoop_frame& frame, u64 now) {
@@ -17,11 +25,13 @@ Verdict Engine::from_guest(u16 id, const vsnoop_frame& frame, u64 now) {
   if (!guest || guest->config.policy == VSNOOP_POLICY_OFF)
     return untracked(id, nullptr, VSNOOP_REASON_off);
   clock_ = now;
+  stirred_ = true;
   guest->life_at = now;
   Scene scene(id, *guest, frame, now);
   const Segment& s = scene.segment;
   // A wrong checksum: whoever checks, checks before an ACK may release what is held.
   const Reason fault = look(scene, Direction::from_guest);
+  if (fault == VSNOOP_REASON_not_tcp) return too_big(scene);
   if (fault != VSNOOP_REASON_none) return untracked(id, guest, fault);
   if (!scene.flow || s.has(SYN)) {
     Scene apart = scene;
@@ -42,7 +52,7 @@ Verdict Engine::from_guest(u16 id, const vsnoop_frame& frame, u64 now) {
   }
 
   Flow& flow = *scene.flow;
-  flow.last_seen = moment(now);
+  note_time(flow, now);
   if (VSNOOP_UNLIKELY(flow.state == VSNOOP_FLOW_STOPPED)) return stopped_from_guest(scene);
   if (s.has(RST)) return reset_from_guest(scene);
   if (!s.has(ACK)) return verdict(scene, VSNOOP_PASS, VSNOOP_REASON_guest_passes);
@@ -104,7 +114,9 @@ Verdict Engine::note_guest(Scene& scene) {
   const bool older_seq = before(s.seq, flow.guest_snd_nxt);
   flow.guest_snd_nxt = later(flow.guest_snd_nxt, end);
   if (fin) flow.set(flow_guest_fin);  // G8
-  if (s.has_ts() && older(flow.guest_tsval, s.tsval)) flow.guest_tsval = s.tsval;
+  if (s.has_ts() && (older(flow.guest_tsval, s.tsval) || flow.is(flow_guest_rested)))
+    flow.guest_tsval = s.tsval;
+  flow.clear(flow_guest_rested);
 
   const Seq edge = s.ack + (static_cast<u32>(s.window) << flow.guest_shift());
   const Seq old_guest_ack = flow.guest_ack, old_rcv_nxt = flow.rcv_nxt;
@@ -209,7 +221,7 @@ bool Engine::covered(const Scene& scene, Seq old_guest_ack, Seq shown_ack) const
   if (after(ack, shown_ack) || !flow.is(flow_touched)) return false;  // I5
   if (ack != flow.early_ack) return true;
   const Custody* custody = custody_of(flow);
-  if (custody && custody->range_count) return false;
+  if (custody && custody->range_count) return speaks_at_hole(flow, scene.guest, *custody);
   return after(ack, old_guest_ack) || provoked(scene);
 }
 
@@ -226,25 +238,27 @@ bool Engine::provoked(const Scene& scene) const {
 bool Engine::opens_window(const Flow& flow, const Guest& guest) const {
   const Seq edge = grantable(flow, guest);
   if (worth_an_update(flow, edge)) return true;
-  const u32 left = bytes_between(flow.early_ack, flow.shown_edge);
-  return left < 2u * flow.mss && after(edge, flow.shown_edge);
+  const u32 left = as_seen(flow, bytes_between(flow.early_ack, flow.shown_edge));
+  return left < 2u * flow.mss && as_seen(flow, bytes_between(flow.early_ack, edge)) > left;
 }
 
-// SACK blocks above the ACK the peer sees, unless they are those that passed last.
+// SACK blocks above the ACK the peer sees, unless they are those that passed last, or say what
+// vsnoop has said.
 bool Engine::new_sack_information(Scene& scene) {
   const Segment& s = scene.segment;
   u32 digest = 2166136261u;
   bool any = false;
+  Custody* custody = custody_of(*scene.flow);
   for (unsigned i = 0; i < s.sack_blocks; ++i) {
     const u8* block = scene.frame.data + s.sack_offset + 8 * i;
-    const Seq right(load32(block + 4));
+    const Seq left(load32(block)), right(load32(block + 4));
     if (!after(right, scene.flow->early_ack)) continue;
+    if (custody && has_sacked(*custody, left, right)) continue;
     any = true;
     digest = (digest ^ load32(block)) * 16777619u;
     digest = (digest ^ right.raw) * 16777619u;
   }
   if (!any) return false;
-  Custody* custody = custody_of(*scene.flow);
   if (!custody) return true;
   if (custody->has_sack_seen && custody->sack_seen == digest) return false;
   custody->has_sack_seen = true;
@@ -274,6 +288,7 @@ void Engine::note_progress(Scene& scene, Custody& custody) {
   if (custody.reset_fed) return;  // the timer ends the flow
   Flow& flow = *scene.flow;
   custody.progress_at = scene.now;
+  if (VSNOOP_UNLIKELY(custody.probes || custody.tries)) note_probe(flow, custody);
   custody.tries = 0;
   custody.dup_acks = 0;
   if (VSNOOP_UNLIKELY(custody.recovering | scene.segment.sack_blocks)) note_holes(scene, custody);

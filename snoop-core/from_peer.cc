@@ -8,7 +8,14 @@ VSNOOP_BEGIN
 
 namespace {
 
-constexpr u64 answer_interval_us = 1000;  // between two answers to duplicates of one flow
+constexpr u32 answer_interval_us = 1000;  // between two answers to duplicates of one flow
+
+// Appends `more` to a list of frames.
+void join_lists(vsnoop_held*& list, vsnoop_held* more) {
+  vsnoop_held** end = &list;
+  while (*end) end = &(*end)->next;
+  *end = more;
+}
 
 }  // namespace
 
@@ -54,10 +61,17 @@ Verdict Engine::from_peer(u16 id, const vsnoop_frame& frame, u64 now) {
   if (!guest || guest->config.policy == VSNOOP_POLICY_OFF)
     return untracked(id, nullptr, VSNOOP_REASON_off);
   clock_ = now;
+  stirred_ = true;
   Scene scene(id, *guest, frame, now);
   Reason reason = look(scene, Direction::from_peer);
   if (!scene.flow && reason == VSNOOP_REASON_none) reason = learn_from_peer(scene);
-  return scene.flow ? decide(scene) : untracked(id, guest, reason);
+  if (!scene.flow) return untracked(id, guest, reason);
+  if (VSNOOP_LIKELY(free_custody_ != no_custody)) return decide(scene);
+  vsnoop_held* let_go = nullptr;
+  free_a_record(now, let_go);
+  Verdict v = decide(scene);
+  join_lists(v.released, let_go);
+  return v;
 }
 
 void Engine::prefetch(u16 id, bool from_peer, const vsnoop_frame* frames, u32 count) const {
@@ -82,8 +96,9 @@ void Engine::prefetch(u16 id, bool from_peer, const vsnoop_frame* frames, u32 co
 Verdict Engine::decide(Scene& scene) {
   Segment& s = scene.segment;
   Flow& flow = *scene.flow;
-  flow.last_seen = moment(scene.now);
+  note_time(flow, scene.now);
   if (flow.state == VSNOOP_FLOW_STOPPED) return stopped_from_peer(scene);
+  scene.seen = flow.peer_nxt;
   // Whatever is said of it below: if it lies in the window, the guest may take and acknowledge it.
   // Nothing follows a FIN; and what the guest has taken its window back from may still be under
   // way.
@@ -98,29 +113,29 @@ Verdict Engine::decide(Scene& scene) {
                    s.checksum == VSNOOP_CHECKSUM_BAD ? VSNOOP_REASON_bad_checksum
                                                      : VSNOOP_REASON_unverified_checksum,
                    false);
-  if (s.has(URG)) return forward(scene, VSNOOP_REASON_urgent, true);
-  if (!s.has(SYN) && !s.has(RST)) {
-    if (!s.has(ACK)) return forward(scene, VSNOOP_REASON_no_ack_flag, false);
-    if (flow.is(flow_ts) != s.has_ts())
-      return forward(scene, VSNOOP_REASON_timestamp_mismatch, true);
-    if (s.has_ts() && older(s.tsval, flow.ts_recent))
-      return forward(scene, VSNOOP_REASON_paws, true);
-    const u32 max_window = static_cast<u32>(flow.max_window) << flow.peer_shift();
-    if (after(s.ack, flow.guest_snd_nxt) || !after(s.ack, flow.peer_una - max_window - 1))
-      return forward(scene, VSNOOP_REASON_unacceptable_ack, true);
-  }
-
-  if (s.odd_option) return bypass(scene, VSNOOP_REASON_odd_option);  // P12
-
-  // P8: never answered. The old connection goes on unless the guest answers with SYN-ACK.
-  if (s.has(SYN) && !s.has(RST)) {
+  if (VSNOOP_UNLIKELY(s.has(SYN | RST))) {
+    if (s.has(RST)) return reset_from_peer(scene);  // P9
+    // P8: never answered. The old connection goes on unless the guest answers with SYN-ACK.
     Scene apart = scene;
     apart.flow = nullptr;
     learn_from_peer(apart);
     if (Custody* custody = custody_of(flow)) renew(*custody, scene.guest);
     return forward(scene, VSNOOP_REASON_syn, true);
   }
-  if (s.has(RST)) return reset_from_peer(scene);  // P9
+  if (s.has(URG)) return forward(scene, VSNOOP_REASON_urgent, true);
+  if (!s.has(ACK)) return forward(scene, VSNOOP_REASON_no_ack_flag, false);
+  if (flow.is(flow_ts) != s.has_ts()) return forward(scene, VSNOOP_REASON_timestamp_mismatch, true);
+  if (s.has_ts() && older(s.tsval, flow.ts_recent) && !flow.is(flow_peer_rested))
+    return forward(scene, VSNOOP_REASON_paws, true);
+  const u32 max_window = static_cast<u32>(flow.max_window) << flow.peer_shift();
+  if (after(s.ack, flow.guest_snd_nxt) || !after(s.ack, flow.peer_una - max_window - 1))
+    return forward(scene, VSNOOP_REASON_unacceptable_ack, true);
+  if (VSNOOP_UNLIKELY(s.odd_option)) {  // P12
+    // Not from one who guesses (RFC 5961): the guest would not look at it either.
+    const bool in_window = !before(s.end(), flow.guest_ack) && !after(s.seq, flow.right_edge);
+    if (in_window) return bypass(scene, VSNOOP_REASON_odd_option);
+    return forward(scene, VSNOOP_REASON_odd_option, true);
+  }
 
   const bool fin = s.has(FIN);
   // Not while the window shown is open: then it is a keep-alive, and only the guest can tell
@@ -147,6 +162,8 @@ Verdict Engine::decide(Scene& scene) {
   }
 
   note_acceptable(scene);
+  // A FIN below what came after it is an old one, or a guess.
+  if (fin && before(s.end(), flow.rcv_nxt)) return forward(scene, VSNOOP_REASON_fin, true);
   if (fin) {
     // P7: data before it may be acknowledged early, the FIN never, nothing after it.
     Verdict v = s.payload && !at_or_before(s.end(), flow.rcv_nxt)
@@ -219,9 +236,13 @@ Verdict Engine::take(Scene& scene, Reason reason) {
     if (reason == VSNOOP_REASON_above_hole || !eases_out(flow, guest, pause))
       return forward(scene, pause, false);
   }
+  if (VSNOOP_UNLIKELY(before(s.end(), scene.seen)) && reason != VSNOOP_REASON_above_hole &&
+      meets_passed(scene))
+    return forward(scene, VSNOOP_REASON_passed_above, false);
   const bool first = flow.custody == no_custody;  // note_acceptable() has found none
   Custody* custody = acquire(scene.ref, flow, scene.now);
   if (!custody) return forward(scene, VSNOOP_REASON_no_record, false);
+  if (first) custody->passed = scene.seen;
   if (first && s.has_ts()) note_timestamps(flow, *custody, s);
   const bool above = reason == VSNOOP_REASON_above_hole;
   if (above && !recordable(*custody, s.seq, s.end())) {
@@ -230,6 +251,7 @@ Verdict Engine::take(Scene& scene, Reason reason) {
   }
   if (!affordable(flow, guest, scene.frame.memory)) {
     learn_cost(flow, scene.frame.memory, s.payload);  // or its price would never be known
+    find_room(scene.now);
     settle(flow);
     return forward(scene, VSNOOP_REASON_no_budget, false);
   }
@@ -239,6 +261,18 @@ Verdict Engine::take(Scene& scene, Reason reason) {
   v.retain = hold;
   v.flags = promise ? verdict_data | verdict_promise : verdict_data;
   return v;
+}
+
+// Whether an ACK of this segment would end at or inside of what has merely passed. The guest may
+// have SACKed that, and a sender takes such an ACK for reneging.
+bool Engine::meets_passed(const Scene& scene) const {
+  const Flow& flow = *scene.flow;
+  Seq end = scene.segment.end();
+  const Custody* custody = custody_of(flow);
+  if (!custody) return before(end, scene.seen);
+  for (unsigned i = 0; i < custody->range_count; ++i)
+    if (!after(custody->range[i].begin, end)) end = later(end, custody->range[i].end);
+  return before(end, custody->passed) && !before(end, custody->passed_from);
 }
 
 // The peer sends for the round trip and the window that vsnoop has shown it. When promising ends,
@@ -255,12 +289,20 @@ bool Engine::eases_out(const Flow& flow, const Guest& guest, Reason pause) const
 Verdict Engine::forward(Scene& scene, Reason reason, bool credit) {
   Flow& flow = *scene.flow;
   if (credit) flow.set(flow_credit);
-  const Custody* custody = custody_of(flow);
-  if (!custody || !custody->wait_head) return verdict(scene, VSNOOP_PASS, reason);
-  if (!affordable(flow, scene.guest, scene.frame.memory)) {
+  Custody* custody = custody_of(flow);
+  if (!custody) return verdict(scene, VSNOOP_PASS, reason);
+  const bool behind = custody->wait_head;
+  if (behind && !affordable(flow, scene.guest, scene.frame.memory)) {
     count(scene.guest, VSNOOP_REASON_dropped_behind);
     return verdict(scene, VSNOOP_DROP, reason);
   }
+  const Segment& s = scene.segment;
+  if (s.payload && after(s.end(), flow.rcv_nxt) && !after(s.end(), flow.right_edge)) {
+    const bool first = !after(custody->passed, flow.rcv_nxt);
+    custody->passed_from = first ? s.seq : earlier(custody->passed_from, s.seq);
+    custody->passed = later(custody->passed, s.end());
+  }
+  if (!behind) return verdict(scene, VSNOOP_PASS, reason);
   count(scene.guest, VSNOOP_REASON_queued_behind);
   return verdict(scene, VSNOOP_KEEP, reason);
 }
@@ -359,15 +401,18 @@ Verdict Engine::answer(Scene& scene, Reason reason, u8 owed) {
 // than answer_interval_us. Returns false if it cannot be answered.
 bool Engine::answer_duplicate(Scene& scene) {
   Flow& flow = *scene.flow;
+  const u32 now = static_cast<u32>(scene.now);
+  if (now - flow.answered_at < answer_interval_us) return true;
   Custody* custody = acquire(scene.ref, flow, scene.now);
   if (!custody) return false;
-  if (custody->answered_at && scene.now - custody->answered_at < answer_interval_us) return true;
-  custody->answered_at = scene.now;
   custody->dsack_begin = scene.segment.seq;
   custody->dsack_end = scene.segment.end();
   const bool owed =
       owe(scene.ref, flow, owed_ack | (flow.is(flow_sack) ? owed_dsack : 0), scene.now);
-  if (!owed) settle(flow);
+  if (owed)
+    flow.answered_at = now;
+  else
+    settle(flow);
   return owed;
 }
 
@@ -377,6 +422,7 @@ void Engine::note_acceptable(Scene& scene) {
   Flow& flow = *scene.flow;
   const Seq edge = s.ack + (static_cast<u32>(s.window) << flow.peer_shift());
   scene.news = after(s.ack, flow.peer_una) || after(edge, flow.peer_edge);
+  if (before(s.end(), flow.guest_ack)) return;  // out of the guest's window: it does not look at it
   flow.peer_una = later(flow.peer_una, s.ack);
   flow.peer_edge = later(flow.peer_edge, edge);
   if (s.window > flow.max_window) flow.max_window = s.window;
@@ -385,8 +431,11 @@ void Engine::note_acceptable(Scene& scene) {
   // Last.ACK.sent is what has left: of several segments that one ACK will answer, the earliest
   // counts.
   const bool ack_waits = custody && (custody->owed & owed_promise);
-  if (!ack_waits && !older(s.tsval, flow.ts_recent) && at_or_before(s.seq, flow.early_ack))
+  if (!ack_waits && at_or_before(s.seq, flow.early_ack) &&
+      (!older(s.tsval, flow.ts_recent) || flow.is(flow_peer_rested))) {
     flow.ts_recent = s.tsval;
+    flow.clear(flow_peer_rested);
+  }
   if (custody) note_timestamps(flow, *custody, s);
 }
 
@@ -396,6 +445,17 @@ void Engine::note_timestamps(const Flow& flow, Custody& custody, const Segment& 
   if (s.ack != flow.peer_una) return;
   custody.newest_tsecr = s.tsecr;
   custody.tsecr_known = true;
+}
+
+void Engine::note_rest(Flow& flow, u64 now) const {
+  if (static_cast<u16>(moment(now) - flow.last_seen) >= moments(rest_s) && flow.is(flow_ts))
+    flow.set(flow_guest_rested | flow_peer_rested);
+}
+
+// A segment came. The sweep looks for rests as well, which are longer than a moment can say.
+void Engine::note_time(Flow& flow, u64 now) const {
+  note_rest(flow, now);
+  flow.last_seen = moment(now);
 }
 
 VSNOOP_END

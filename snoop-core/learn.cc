@@ -12,6 +12,8 @@ namespace {
 constexpr u16 embryo_life_s = 60;
 constexpr u16 stopped_life_s = 60;
 constexpr u16 closing_life_s = 120;
+constexpr u32 evict_among = 256;      // flows
+constexpr u32 least_silence = 8;      // moments: one second; who is heard of later is never evicted
 constexpr u32 ring_slot = 4096;       // bytes
 constexpr unsigned link_window = 16;  // places a link template may stand in
 
@@ -20,6 +22,14 @@ Reason refusal(const Embryo& embryo, const Segment& s) {
   if ((embryo.flags & embryo_ecn) && (s.has(ECE) || s.has(CWR) || s.accurate_ecn))
     return VSNOOP_REASON_ecn;
   return s.odd_option ? VSNOOP_REASON_odd_option : VSNOOP_REASON_none;
+}
+
+// Whether a segment of the guest's has come over no hop: stacks start with one of these. Who is not
+// the end of the connection can neither be promised for nor knows what the end has got.
+bool starts_here(const vsnoop_frame& frame, const Segment& s) {
+  const u8* ip = frame.data + s.ip_offset;
+  const u8 hops = s.version == 4 ? ip[8] : ip[7];
+  return hops == 64 || hops == 128 || hops == 255 || hops == 60 || hops == 32;
 }
 
 // A repetition may offer more window than the first, and the peer may have got either.
@@ -84,6 +94,8 @@ Reason Engine::learn_from_peer(Scene& scene) {
         }
         if ((embryo->flags & embryo_split) && embryo->peer_iss == s.seq)
           return VSNOOP_REASON_simultaneous_open;
+        // Half-open: it changes nothing unless the guest answers it (RFC 5961 4).
+        if (embryo->flags & embryo_complete) return VSNOOP_REASON_syn;
         // A repeated SYN, unless the number is new.
         if ((embryo->flags & embryo_peer_opened) && embryo->peer_iss == s.seq)
           return VSNOOP_REASON_syn;
@@ -129,7 +141,10 @@ Reason Engine::learn_from_peer(Scene& scene) {
   if (ref.is_null()) return VSNOOP_REASON_no_flow;
   const Embryo embryo = *embryos_.get(ref);
   if (s.has(RST)) {
-    forget_embryo(ref);
+    // RFC 9293 3.10.7.3, RFC 5961 3.2: from one who has seen the other's number.
+    const bool answers = s.has(ACK) && s.ack == embryo.guest_iss + 1;
+    const bool known = embryo.flags & (embryo_peer_opened | embryo_complete);
+    if (known ? s.seq == embryo.peer_iss + 1 : answers) forget_embryo(ref);
     return VSNOOP_REASON_handshake;
   }
   constexpr u8 wanted = embryo_peer_opened | embryo_complete;
@@ -159,9 +174,12 @@ Reason Engine::learn_from_guest(Scene& scene) {
           return embryo->flags & embryo_split ? VSNOOP_REASON_simultaneous_open : VSNOOP_REASON_syn;
         }
       }
-      if (s.odd_option) {
+      const Reason refused = s.odd_option                  ? VSNOOP_REASON_odd_option
+                             : starts_here(scene.frame, s) ? VSNOOP_REASON_none
+                                                           : VSNOOP_REASON_forwarder;
+      if (refused != VSNOOP_REASON_none) {
         if (!other.is_null()) forget_embryo(other);
-        return VSNOOP_REASON_odd_option;
+        return refused;
       }
       Embryo* embryo = embryo_for(s.key, scene.now);
       if (!embryo) return VSNOOP_REASON_table_full;
@@ -191,7 +209,8 @@ Reason Engine::learn_from_guest(Scene& scene) {
     }
     // SYN data may have been accepted (TFO without its option) or not; at least the SYN was.
     if (s.ack.raw - embryo.peer_iss.raw - 1 > 0xffff) return VSNOOP_REASON_no_flow;
-    const Reason refused = refusal(embryo, s);
+    const Reason refused =
+        starts_here(scene.frame, s) ? refusal(embryo, s) : Reason(VSNOOP_REASON_forwarder);
     if (refused != VSNOOP_REASON_none) {
       forget_embryo(ref);
       return refused;
@@ -234,7 +253,7 @@ bool Engine::open_flow(Scene& scene, const Embryo& embryo) {
   const Segment& s = scene.segment;
   Ref ref = table_.insert(s.key);
   if (ref.is_null()) {
-    sweep_flows(256, scene.now);
+    evict_flow(scene.now);
     ref = table_.insert(s.key);
     if (ref.is_null()) {
       drop_link(embryo.link);
@@ -282,8 +301,7 @@ void Engine::end_flow(Ref ref, Flow& flow, Ending ending, vsnoop_held*& released
   // What the peer sent after its reset goes on: a new connection's SYN.
   purge(flow, guest, ending == Ending::by_peer, released);
   abandon_promise(flow, guest);
-  refund(guest, flow.reserved);
-  flow.reserved = 0;
+  give_back(flow, guest, flow.reserved);
   if (broken)
     entomb(ref, flow, ending != Ending::by_guest);
   else
@@ -334,18 +352,49 @@ void Engine::unpin(Ref ref, Flow& flow, Guest& guest, u64 now) {
   }
 }
 
-void Engine::sweep_flows(u32 slots, u64 now) {
+// `released`: when room is scarce, ranges of silent peers go, too.
+void Engine::sweep_flows(u32 slots, u64 now, vsnoop_held** released) {
   table_.expire(slots, [&](Ref ref, const FlowKey& key, Flow& flow) {
     Guest& guest = guests_[key.domain()];
     unpin(ref, flow, guest, now);
+    if (VSNOOP_UNLIKELY(released && ranges_at_rest(flow, now))) {
+      fruitless_ = 0;
+      let_ranges_go(flow, guest, *released);
+      serve_room(guest, now);
+    }
     reclaim_window(flow, guest, now);
+    note_rest(flow, now);
     if (!idle(flow, now)) return false;
-    refund(guest, flow.reserved);
+    give_back(flow, guest, flow.reserved);
     drop_link(flow.link);
     count(guest, VSNOOP_REASON_flow_closed);
     serve_room(guest, now);
     return true;
   });
+}
+
+// The table is full: the longest silent of some flows that owe nothing makes room. It may be
+// tracked no more; a newcomer that transfers gains more than it loses.
+void Engine::evict_flow(u64 now) {
+  Ref oldest = Ref::null();
+  u32 longest = least_silence;
+  table_.expire(evict_among, [&](Ref ref, const FlowKey&, Flow& flow) {
+    if (flow.custody != no_custody || flow.early_ack != flow.guest_ack) return false;
+    const u32 silent = idle(flow, now) ? 0x10000u : static_cast<u16>(moment(now) - flow.last_seen);
+    const bool counts = flow.state != VSNOOP_FLOW_STOPPED || silent > 0xffff;
+    if (counts && silent > longest) {
+      oldest = ref;
+      longest = silent;
+    }
+    return false;
+  });
+  if (oldest.is_null()) return;
+  Flow& flow = *table_.get(oldest);
+  Guest& guest = guests_[table_.key(oldest).domain()];
+  give_back(flow, guest, flow.reserved);
+  drop_link(flow.link);
+  count(guest, VSNOOP_REASON_flow_evicted);
+  table_.erase(oldest);
 }
 
 void Engine::sweep_embryos(u32 slots, u64 now) {

@@ -10,15 +10,18 @@ VSNOOP_BEGIN
 
 namespace {
 
-constexpr u64 sweep_interval_us = 20000;
+constexpr u32 quiet_interval_us = 1280000;
 constexpr u32 sweep_slots = 1024;
-constexpr u32 shortage_slots = 4096;
+constexpr u32 quiet_turn = 64;  // sweeps that look at every flow
+constexpr u64 ranges_life_us = 60000000;
 constexpr u32 unmeasured_timeout_us = 200000;
 constexpr u8 tries_before_giveup = 4;
 constexpr u64 tomb_interval_us = 250000;  // before a reset is repeated; doubled each time
 constexpr u32 tomb_answer_us = 1000;      // between two answers to the same number
 constexpr u8 tomb_resets = 7;             // 32 s in all
 constexpr unsigned timers_per_tick = 64;
+constexpr u32 looked_at_for_a_record = 64;
+constexpr u16 ranges_rest = 8;  // moments: more than a second, several retransmissions of the first
 
 }  // namespace
 
@@ -92,14 +95,27 @@ vsnoop_held* Engine::tick(u64 now) {
     }
     ++wheel_at_;
   }
-  if (now >= sweep_at_) {
-    const bool shortage = shortage_;
-    shortage_ = false;
-    sweep_at_ = now + (shortage ? shortage_interval_us : sweep_interval_us);
-    sweep_flows(shortage ? shortage_slots : sweep_slots, now);
-    sweep_embryos(sweep_slots / 4, now);
-  }
+  if (now >= sweep_at_) sweep(now, released);
   return released;
+}
+
+// Looks at some flows: who is over or silent is forgotten, who is at rest gives its room back. When
+// somebody waits for room a whole turn of the table comes soon; one that brought nothing is enough.
+void Engine::sweep(u64 now, vsnoop_held*& released) {
+  const bool hurry = shortage_ && fruitless_ < table_.capacity();
+  const u32 part = table_.capacity() / quiet_turn;
+  const u32 slots = part > sweep_slots ? part : sweep_slots;
+  const u32 slower = 2 * sweep_every_ < quiet_interval_us ? 2 * sweep_every_ : quiet_interval_us;
+  sweep_every_ = stirred_ || !slower ? sweep_interval_us : slower;
+  sweep_at_ = now + (hurry ? shortage_interval_us : sweep_every_);
+  const bool shortage = shortage_;
+  if (!shortage)
+    fruitless_ = 0;
+  else if (fruitless_ < table_.capacity())
+    fruitless_ += slots;
+  stirred_ = shortage_ = false;
+  sweep_flows(slots, now, shortage ? &released : nullptr);
+  sweep_embryos(slots / 4, now);
 }
 
 // A promise is outstanding. Deliver again what the guest took and did not acknowledge; wait longer
@@ -116,11 +132,7 @@ void Engine::on_timer(Custody& custody, u64 now, vsnoop_held*& released) {
     return fail_stop(custody.flow, *flow, guest, VSNOOP_REASON_failstop_age, released);
   if (promised && since > guest.config.giveup_us && custody.tries >= tries_before_giveup)
     return fail_stop(custody.flow, *flow, guest, VSNOOP_REASON_failstop_giveup, released);
-  if (!promised && since > guest.config.giveup_us) {
-    // Ranges above a hole that nobody was promised: let them go, the peer still has them.
-    let_ranges_go(*flow, custody, guest, released);
-    return settle(*flow);
-  }
+  if (!promised && since > ranges_life_us) return let_ranges_go(*flow, guest, released);
   if (promised && redeliverable(*flow, custody)) {
     start_recovery(*flow, custody, recovery_all);
     find_missing(*flow, custody, Shown(flow->guest_ack));
@@ -131,12 +143,38 @@ void Engine::on_timer(Custody& custody, u64 now, vsnoop_held*& released) {
   arm(custody, now + (promised ? timeout(*flow, guest, custody) : guest.config.timer_ceiling_us));
 }
 
-void Engine::let_ranges_go(Flow& flow, Custody& custody, Guest& guest, vsnoop_held*& released) {
-  for (unsigned i = 0; i < custody.range_count; ++i)
-    if (custody.range[i].sacked) return;
+// Ranges above a hole that nobody was promised: the peer still has them, and so has the guest, most
+// likely. What was SACKed goes, too (RFC 2018 8): a sender that lives takes up at the ACK.
+void Engine::let_ranges_go(Flow& flow, Guest& guest, vsnoop_held*& released) {
   purge(flow, guest, false, released);
   // Bytes that were in order but not promised are the peer's again, too.
   flow.rcv_nxt = flow.early_ack;
+  count(guest, VSNOOP_REASON_ranges_let_go);
+  settle(flow);
+}
+
+// Whether a flow holds nothing but such ranges, all of them out of the ring, and its peer is
+// silent.
+bool Engine::ranges_at_rest(const Flow& flow, u64 now) const {
+  const Custody* custody = custody_of(flow);
+  if (!custody || flow.early_ack != flow.guest_ack || custody->wait_head || custody->owed)
+    return false;
+  if (static_cast<u16>(moment(now) - flow.last_seen) < ranges_rest) return false;
+  for (const vsnoop_held* held = custody->line_head; held; held = held->next_line)
+    if (held->state != VSNOOP_HELD_DELIVERED) return false;
+  return custody->frames || custody->range_count;
+}
+
+// Records are few. If none is free the first of some that nobody was promised anything for is let
+// go; a peer that has vanished above a hole would have it for a minute.
+void Engine::free_a_record(u64 now, vsnoop_held*& released) {
+  for (u32 i = 0; i < looked_at_for_a_record && free_custody_ == no_custody; ++i) {
+    Custody& custody = custodies_[record_hand_];
+    record_hand_ = record_hand_ + 1 == config_.custodies ? 0 : record_hand_ + 1;
+    Flow* flow = table_.get(custody.flow);
+    if (flow && !custody.wants_room && ranges_at_rest(*flow, now))
+      let_ranges_go(*flow, guests_[custody.guest], released);
+  }
 }
 
 // The promise cannot be kept: both sides are shown a reset.
@@ -209,6 +247,10 @@ vsnoop_held* Engine::guest_stop(u16 id, u64 now) {
     purge_queue(custody, *guest, false, released);
     settle(custody, nullptr);
   }
+  // Nobody asks for this guest's frames any more: who has none leaves the lists now.
+  for (u16 lane = 0; lane < VSNOOP_LANES; ++lane) resume(id, lane);
+  vsnoop_feed none;
+  next(id, none);
   return released;
 }
 

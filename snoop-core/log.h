@@ -102,7 +102,8 @@ inline u32 digest_feed(const vsnoop_feed& feed) {
   digest = digest_word(digest, feed.skip);
   digest = digest_word(digest, feed.keep);
   return digest_word(digest, feed.again | static_cast<u32>(feed.discard) << 8 |
-                                 static_cast<u32>(feed.retain) << 16);
+                                 static_cast<u32>(feed.retain) << 16 |
+                                 static_cast<u32>(feed.more) << 24);
 }
 
 /// Calls `visit` for each member of a guest's configuration, in the order of the log.

@@ -13,6 +13,7 @@ VSNOOP_BEGIN
 namespace {
 
 constexpr unsigned latency_shift = 6;
+constexpr u8 coarse_shift = 9;    // a window scale whose unit is most of a segment or more
 constexpr u16 reclaim_after = 3;  // moments of rest: more than 260 ms, a retransmission timeout
 constexpr unsigned served_at_once = 32;  // of the flows that wait for room
 
@@ -21,12 +22,14 @@ constexpr bool at_rest(const Flow& flow, u64 now) {
   return static_cast<u16>(moment(now) - flow.last_seen) >= reclaim_after;
 }
 
-constexpr u32 units(u32 memory) { return (memory + memory_unit - 1) / memory_unit; }
-constexpr u32 promise_of(const Flow& flow) { return bytes_between(flow.guest_ack, flow.early_ack); }
-
-u32 memory_for(u32 bytes, u16 cost) {
-  return static_cast<u32>((static_cast<u64>(bytes) * cost) >> 4);
+// 64 bits wide, as is every product of bytes and cost: a window of 4 MB whose frames carry a byte
+// each needs more memory than 32 bits can say.
+constexpr u64 units(u32 memory) {
+  return (static_cast<u64>(memory) + memory_unit - 1) / memory_unit;
 }
+constexpr u64 memory_for(u32 bytes, u16 cost) { return static_cast<u64>(bytes) * cost >> 4; }
+
+constexpr u32 promise_of(const Flow& flow) { return bytes_between(flow.guest_ack, flow.early_ack); }
 
 }  // namespace
 
@@ -39,8 +42,10 @@ bool Engine::silent(const Guest& guest, u64 now) const {
 Reason Engine::may_promise(const Flow& flow, const Guest& guest, u64 now) const {
   if (flow.state != VSNOOP_FLOW_ACTIVE)
     return flow.state == VSNOOP_FLOW_CLOSING ? VSNOOP_REASON_closing : VSNOOP_REASON_draining;
-  if (flow.is(flow_guest_fin)) return VSNOOP_REASON_guest_closed;
-  if (flow.is(flow_rst_pause)) return VSNOOP_REASON_rst_pause;
+  if (VSNOOP_UNLIKELY(flow.is(flow_guest_fin | flow_rst_pause | flow_guest_rested))) {
+    if (flow.is(flow_guest_fin)) return VSNOOP_REASON_guest_closed;
+    return flow.is(flow_rst_pause) ? VSNOOP_REASON_rst_pause : VSNOOP_REASON_guest_rested;
+  }
   if (guest.quiescing) return VSNOOP_REASON_quiescing;
   if (silent(guest, now)) return VSNOOP_REASON_guest_silent;
   if (guest.config.engage == VSNOOP_ENGAGE_AUTO &&
@@ -73,8 +78,7 @@ bool Engine::taken(const Verdict& verdict, vsnoop_held* held, u64 now) {
     held->seq = verdict.seq;
     held->length = verdict.length;
     held->custody = index_of(*custody);
-    const u32 charged = units(verdict.memory);
-    held->memory = static_cast<u16>(charged < 0xffff ? charged : 0xffff);
+    held->memory = static_cast<u16>(units(verdict.memory));  // affordable() has looked
     held->flags = 0;
     if (verdict.retain) held->flags |= held_retain;
     if (verdict.flags & verdict_rst) held->flags |= held_rst;
@@ -106,9 +110,7 @@ bool Engine::taken(const Verdict& verdict, vsnoop_held* held, u64 now) {
       promise(ref, flow, guest, now);
     // A range that was SACKed has been reached: its end is promised whatever pauses the flow.
     if (after(flow.early_ack, shown)) owe(ref, flow, owed_ack | owed_promise, now);
-    // Only of what is held: the guest may refuse what `ring` has handed over.
-    if (keep && guest.config.early_sack && flow.is(flow_sack) && custody->range_count &&
-        after(Seq(verdict.seq), flow.rcv_nxt))
+    if (custody->range_count && after(first, flow.rcv_nxt) && speaks_at_hole(flow, guest, *custody))
       owe(ref, flow, owed_sack, now);
   }
   settle(flow);
@@ -150,6 +152,7 @@ void Engine::commit(Flow& flow, Custody& custody, Seq begin, Seq end, vsnoop_hel
     return;
   }
   // Above a hole. Ranges are sorted and do not touch each other.
+  const u16 newest = ++custody.arrivals;
   unsigned at = 0;
   while (at < custody.range_count && !after(custody.range[at].begin, begin)) ++at;
   if (held) {
@@ -162,6 +165,7 @@ void Engine::commit(Flow& flow, Custody& custody, Seq begin, Seq end, vsnoop_hel
   if (joins_left) {
     Range& range = custody.range[at - 1];
     range.end = end;
+    range.newest = newest;
     if (held) range.tail = held;
     if (joins_right) {
       const Range& next = custody.range[at];
@@ -174,10 +178,11 @@ void Engine::commit(Flow& flow, Custody& custody, Seq begin, Seq end, vsnoop_hel
     }
   } else if (joins_right) {
     custody.range[at].begin = begin;
+    custody.range[at].newest = newest;
     if (!custody.range[at].tail) custody.range[at].tail = held;
   } else if (custody.range_count < max_ranges) {
     for (unsigned i = custody.range_count; i > at; --i) custody.range[i] = custody.range[i - 1];
-    custody.range[at] = {begin, end, held, false};
+    custody.range[at] = {begin, end, held, false, newest};
     ++custody.range_count;
   }
 }
@@ -204,12 +209,21 @@ void Engine::absorb_ranges(Flow& flow, Custody& custody) {
   custody.range_count = static_cast<u8>(custody.range_count - gone);
 }
 
+// Whether vsnoop shows the peer its holes (early SACK), and not the guest. Only of what is held:
+// the guest may refuse what `ring` has handed over. Not above bytes that merely passed, for they
+// are no hole but on their way to the guest.
+bool Engine::speaks_at_hole(const Flow& flow, const Guest& guest, const Custody& custody) const {
+  return guest.config.early_sack && guest.config.policy == VSNOOP_POLICY_HOLD &&
+         flow.is(flow_sack) && !after(custody.passed, flow.rcv_nxt);
+}
+
 // --- promises ------------------------------------------------------------------------------------
 
 // Raises early_ack as far as I1 and I2 allow, and owes the ACK that says so.
 void Engine::promise(Ref ref, Flow& flow, Guest& guest, u64 now) {
   const Seq limit = earlier(flow.rcv_nxt, earlier(flow.right_edge, flow.shown_edge));
   if (!after(limit, flow.early_ack)) return;
+  if (VSNOOP_UNLIKELY(flow.guest_shift() > coarse_shift) && scaled_away(flow, limit)) return;
   // What cannot be said is not promised: the guest's own ACK would be taken for covered (G4).
   if (!owe(ref, flow, owed_ack | owed_promise, now)) return;
   if (!guest.stats.outstanding) guest.life_at = now;
@@ -254,25 +268,32 @@ void Engine::abandon_promise(Flow& flow, Guest& guest) {
 
 // --- room ----------------------------------------------------------------------------------------
 
-void Engine::charge(Guest& guest, u32 memory) {
+// The accounts change here and nowhere else, so that flows add up to their guest and guests to the
+// total: reserve(), give_back() for windows, occupy(), vacate() for frames.
+void Engine::reserve(Flow& flow, Guest& guest, u32 memory) {
+  flow.reserved += memory;
   guest.stats.used += memory;
   used_ += memory;
 }
 
-void Engine::refund(Guest& guest, u32 memory) {
+void Engine::give_back(Flow& flow, Guest& guest, u32 memory) {
+  if (memory > flow.reserved) memory = flow.reserved;
+  flow.reserved -= memory;
   guest.stats.used -= memory;
   used_ -= memory;
 }
 
 void Engine::occupy(Guest& guest, u32 memory) {
-  charge(guest, memory);
+  guest.stats.used += memory;
+  used_ += memory;
   held_ += memory;
   guest.stats.held += memory;
   if (guest.stats.held > guest.stats.peak_held) guest.stats.peak_held = guest.stats.held;
 }
 
 void Engine::vacate(Guest& guest, u32 memory) {
-  refund(guest, memory);
+  guest.stats.used -= memory;
+  used_ -= memory;
   held_ -= memory;
   guest.stats.held -= memory;
 }
@@ -301,7 +322,7 @@ u32 Engine::room(const Flow& flow, const Guest& guest) const {
     if (rest < free) free = rest;
   }
   const Custody* custody = custody_of(flow);
-  const u64 own = flow.reserved + (custody ? custody->held : 0);
+  const u64 own = static_cast<u64>(flow.reserved) + (custody ? custody->held : 0);
   u64 more = ring ? share(free, own, 16) : share(free, own, 4);
   if (guest.config.flow_budget) {
     const u64 cap = reservable(guest.config.flow_budget, own, ring);
@@ -318,13 +339,15 @@ u32 Engine::reservation_after(const Flow& flow, const Guest& guest, Seq from, Se
   if (!flow.reserved || !after(flow.shown_edge, flow.guest_ack + guest.base_window)) return 0;
   const u32 all = bytes_between(from, flow.shown_edge);
   const u32 rest = bytes_between(to, flow.shown_edge);
-  if (memory_for(all, flow.cost) <= flow.reserved) return memory_for(rest, flow.cost);
+  if (memory_for(all, flow.cost) <= flow.reserved)
+    return static_cast<u32>(memory_for(rest, flow.cost));
   return static_cast<u32>(static_cast<u64>(flow.reserved) * rest / all);
 }
 
 // Whether a frame that costs `memory` fits (I7). Memory is what counts here: what is reserved for
 // windows is room that others may need, and a frame that is here goes before one that may come.
 bool Engine::affordable(const Flow& flow, const Guest& guest, u32 memory) const {
+  if (units(memory) > 0xffff) return false;  // more than a vsnoop_held can say
   const u64 charged = units(memory) * memory_unit;
   if (guest.stats.held + charged > guest.config.budget) return false;
   if (config_.budget && held_ + charged > config_.budget) return false;
@@ -339,7 +362,7 @@ Seq Engine::free_edge(const Flow& flow, const Guest& guest) const {
 }
 
 // What the first reservation has to pay for in addition: the bytes up to free_edge.
-u32 Engine::entry_price(const Flow& flow, const Guest& guest) const {
+u64 Engine::entry_price(const Flow& flow, const Guest& guest) const {
   return flow.reserved ? 0
                        : memory_for(bytes_between(flow.rcv_nxt, free_edge(flow, guest)), flow.cost);
 }
@@ -349,22 +372,21 @@ Seq Engine::grantable(const Flow& flow, const Guest& guest) const {
   const Seq free = free_edge(flow, guest);
   if (!after(flow.right_edge, free)) return flow.right_edge;
   const u32 wanted = bytes_between(free, flow.right_edge);
-  const u32 all = room(flow, guest), entry = entry_price(flow, guest);
+  const u64 all = room(flow, guest), entry = entry_price(flow, guest);
   if (all <= entry) return free;
-  const u32 memory = all - entry;
+  const u64 memory = all - entry;
   if (memory_for(wanted, flow.cost) <= memory) return flow.right_edge;
-  return free + static_cast<u32>((static_cast<u64>(memory) << 4) / flow.cost);
+  return free + static_cast<u32>((memory << 4) / flow.cost);
 }
 
 // Pays the rest for the window shown: it was at rest for a while, or its frames cost more by now.
 void Engine::top_up(Flow& flow, Guest& guest) {
   if (!after(flow.shown_edge, flow.guest_ack + guest.base_window)) return;
-  const u32 needed = memory_for(bytes_between(flow.rcv_nxt, flow.shown_edge), flow.cost);
+  const u64 needed = memory_for(bytes_between(flow.rcv_nxt, flow.shown_edge), flow.cost);
   if (needed <= flow.reserved) return;
-  const u32 missing = needed - flow.reserved, have = room(flow, guest);
-  const u32 more = missing < have ? missing : have;
-  charge(guest, more);
-  flow.reserved += more;
+  const u64 missing = needed - flow.reserved;
+  const u32 have = room(flow, guest);
+  reserve(flow, guest, missing < have ? static_cast<u32>(missing) : have);
 }
 
 // Shows what is grantable, and reserves for it.
@@ -376,10 +398,9 @@ void Engine::grant(Flow& flow, Guest& guest) {
   // Only the new part is priced: what was shown before keeps its price even if frames cost more by
   // now, because there may be no room for the difference (I7).
   if (after(edge, free_edge(flow, guest))) {
-    const u32 more = entry_price(flow, guest) +
+    const u64 more = entry_price(flow, guest) +
                      memory_for(bytes_between(free_edge(flow, guest), edge), flow.cost);
-    charge(guest, more);
-    flow.reserved += more;
+    reserve(flow, guest, static_cast<u32>(more));  // within room(): grantable() has looked
   }
   flow.shown_edge = edge;
 }
@@ -388,8 +409,7 @@ void Engine::grant(Flow& flow, Guest& guest) {
 void Engine::settle_reservation(Flow& flow, Guest& guest, Seq from) {
   if (!flow.reserved) return;
   const u32 needed = reservation_after(flow, guest, from, flow.rcv_nxt);
-  refund(guest, flow.reserved - needed);
-  flow.reserved = needed;
+  give_back(flow, guest, flow.reserved - needed);
 }
 
 // What is reserved for a connection that is at rest serves others meanwhile. Its peer starts again
@@ -399,9 +419,17 @@ void Engine::settle_reservation(Flow& flow, Guest& guest, Seq from) {
 void Engine::reclaim_window(Flow& flow, Guest& guest, u64 now) {
   if (!flow.reserved || flow.early_ack != flow.guest_ack) return;
   if (!at_rest(flow, now)) return;
-  refund(guest, flow.reserved);
-  flow.reserved = 0;
+  give_back(flow, guest, flow.reserved);
+  fruitless_ = 0;
   serve_room(guest, now);
+}
+
+// A window is said in units of 2^shift and rounded down. Where they are large an ACK of less than
+// one takes most of a small window from the peer; the guest's own ACK gives it back in the same
+// breath, so the guest speaks.
+bool Engine::scaled_away(const Flow& flow, Seq ack) const {
+  const u32 left = bytes_between(ack, flow.shown_edge);
+  return left >= flow.mss && as_seen(flow, left) < left / 2;
 }
 
 // RFC 9293 3.8.6.2.2: no silly windows.
@@ -412,11 +440,17 @@ bool Engine::worth_an_update(const Flow& flow, Seq edge) const {
   return opened && opened >= (two_segments < half ? two_segments : half);
 }
 
+// Somebody may be at rest with a window that is paid for, or hold ranges of a peer that is gone.
+void Engine::find_room(u64 now) {
+  shortage_ = true;
+  const bool searched = fruitless_ >= table_.capacity();
+  const u64 soon = now + (searched ? sweep_interval_us : shortage_interval_us);
+  if (sweep_at_ > soon) sweep_at_ = soon;
+}
+
 // Queues the flow for room, behind those that wait already.
 void Engine::want_room(Ref ref, Flow& flow, Guest& guest, u64 now) {
-  // Somebody may be at rest with a window that is paid for.
-  shortage_ = true;
-  if (sweep_at_ > now + shortage_interval_us) sweep_at_ = now + shortage_interval_us;
+  find_room(now);
   Custody* custody = acquire(ref, flow, now);
   if (!custody || custody->wants_room) return;
   custody->wants_room = true;
@@ -495,8 +529,9 @@ void Engine::learn_cost(Flow& flow, u32 memory, u32 length) {
   const int64_t error =
       static_cast<int64_t>(memory) * 16 - static_cast<int64_t>(flow.cost) * length;
   if (error > -static_cast<int64_t>(length) && error < static_cast<int64_t>(length)) return;
-  const u32 cost = length ? memory * 16 / length : 16;
-  const u32 next = (flow.cost * 7u + (cost < 0xffff ? cost : 0xffff)) / 8 + (cost > flow.cost);
+  const u64 cost = length ? static_cast<u64>(memory) * 16 / length : 16;
+  const u32 next =
+      (flow.cost * 7u + (cost < 0xffff ? static_cast<u32>(cost) : 0xffff)) / 8 + (cost > flow.cost);
   flow.cost = static_cast<u16>(next < 16 ? 16 : next < 0xffff ? next : 0xffff);
 }
 

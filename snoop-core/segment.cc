@@ -19,6 +19,14 @@ constexpr u8 protocol_tcp = 6;
 
 bool is_vlan(u16 type) { return type == 0x8100 || type == 0x88a8 || type == 0x9100; }
 
+// What a tag adds to the key: its VLAN and which kind of tag it is, for each kind numbers its own
+// VLANs. Priority is no part of it, and number 0 means no VLAN at all (802.1Q 9.6).
+constexpr u32 vlan_of(u16 type, u16 tag) {
+  const u32 number = tag & 0xfff;
+  const u32 kind = type == 0x8100 ? 0 : type == 0x88a8 ? 1 : 2;
+  return number ? kind << 12 | number : 0;
+}
+
 // What the IP layer says about the segment: where it starts and ends (offsets in the frame).
 struct Span {
   u32 begin;
@@ -131,12 +139,15 @@ Reason parse(const vsnoop_frame& frame, Direction direction, u16 domain, Segment
   if (frame.captured < ethernet_header) return VSNOOP_REASON_truncated;
   u32 offset = ethernet_header;
   u16 type = load16(frame.data + 12);
+  u32 vlan = 0;
   for (unsigned tags = 0; is_vlan(type) && tags < max_vlan_tags; ++tags) {
     if (frame.captured < offset + vlan_tag) return VSNOOP_REASON_truncated;
+    if (const u32 own = vlan_of(type, load16(frame.data + offset))) vlan = vlan << 16 | own;
     type = load16(frame.data + offset + 2);
     offset += vlan_tag;
   }
   segment.ip_offset = static_cast<u16>(offset);
+  segment.key.vlan = vlan;
 
   Span span;
   Reason reason;
@@ -182,11 +193,11 @@ Reason parse(const vsnoop_frame& frame, Direction direction, u16 domain, Segment
   const u16 local = from_peer ? destination : source;
   const u16 remote = from_peer ? source : destination;
   if (segment.version == 4) {
-    segment.key = from_peer ? FlowKey::v4(ip + 16, ip + 12, local, remote, domain)
-                            : FlowKey::v4(ip + 12, ip + 16, local, remote, domain);
+    segment.key = from_peer ? FlowKey::v4(ip + 16, ip + 12, local, remote, domain, vlan)
+                            : FlowKey::v4(ip + 12, ip + 16, local, remote, domain, vlan);
   } else {
-    segment.key = from_peer ? FlowKey::v6(ip + 24, ip + 8, local, remote, domain)
-                            : FlowKey::v6(ip + 8, ip + 24, local, remote, domain);
+    segment.key = from_peer ? FlowKey::v6(ip + 24, ip + 8, local, remote, domain, vlan)
+                            : FlowKey::v6(ip + 8, ip + 24, local, remote, domain, vlan);
     // Mapped addresses belong on no wire (RFC 4291 2.5.5.2) and would be taken for IPv4.
     if (segment.key.is_v4()) return VSNOOP_REASON_malformed;
   }

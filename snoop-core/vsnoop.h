@@ -104,7 +104,8 @@ enum vsnoop_edit_what {
   VSNOOP_EDIT_WINDOW = 2,
   VSNOOP_EDIT_TSVAL = 4, /* raise TSval to at least this (serial) */
   VSNOOP_EDIT_TSECR = 8,
-  VSNOOP_EDIT_SACK = 16 /* cut SACK blocks at `ack`; what is empty becomes NOPs */
+  VSNOOP_EDIT_SACK = 16, /* SACK blocks that do not begin above `ack` become NOPs */
+  VSNOOP_EDIT_QUOTE = 32 /* an ICMP error: the segment it quotes gets the sequence number `ack` */
 };
 struct vsnoop_edit {
   uint32_t ack;
@@ -136,6 +137,8 @@ struct vsnoop_feed {
   uint8_t again;           /* 1: a re-delivery */
   uint8_t discard; /* 1: the guest confirmed it meanwhile: do not push, fed(), then free it */
   uint8_t retain;  /* 0: the frame is the host's again once fed() returns */
+  uint8_t more; /* 1: the next feed is the frame's next piece. Push a copy of this one, fed(); there
+                 * is nothing to report when the guest takes it, and the frame stays in custody */
 };
 
 /* A frame written by vsnoop_emit(). */
@@ -166,7 +169,7 @@ struct vsnoop_guest_config {
 };
 
 struct vsnoop_config {
-  uint32_t flows;     /* most flows tracked, 1 .. 2^22; 128 bytes each */
+  uint32_t flows;     /* most flows tracked, 1 .. 2^22; 136 bytes each */
   uint32_t custodies; /* most flows with something outstanding at one time */
   uint32_t guests;    /* most guests, 1 .. 65535 */
   uint32_t idle_s;  /* a flow silent for so long may be forgotten (if it owes nothing); 1 .. 8000 */
@@ -214,7 +217,8 @@ struct vsnoop_flow_info {
   uint32_t held, reserved; /* bytes */
   uint32_t latency_us;
   uint8_t guest_shift, peer_shift, ts, sack;
-  uint8_t holes; /* ranges above rcv_nxt */
+  uint8_t holes;    /* ranges above rcv_nxt */
+  uint16_t vlan[2]; /* numbers, outer first; 0: no tag */
 };
 
 struct vsnoop_engine;
@@ -292,6 +296,10 @@ uint32_t vsnoop_flows(const struct vsnoop_engine*);
 int vsnoop_flow_next(const struct vsnoop_engine*, uint32_t* cursor, struct vsnoop_flow_info*);
 /* Looks one flow up. Returns 0 if the reference is stale. */
 int vsnoop_flow(const struct vsnoop_engine*, struct vsnoop_ref, struct vsnoop_flow_info*);
+
+/* For tests, and whoever doubts the figures: adds all accounts up (O(guests * flows)). Returns 0 if
+ * they agree, else what does not. */
+const char* vsnoop_audit(const struct vsnoop_engine*);
 
 /* Applies an edit to a frame's headers in place. `partial`: the TCP checksum is not filled in and
  * stays so. Returns 0, or -1 if the frame does not parse (nothing was changed). */

@@ -413,13 +413,13 @@ SnoopEngine::Next(uint16_t id, vsnoop_held*& held)
             vsnoop_apply_edit(headers.bytes, headers.length, &feed.edit, 0);
             packet = headers.PutBack(packet);
         }
-        const bool retain = feed.retain;
+        const bool retain = feed.retain, more = feed.more;
         vsnoop_fed(m_engine, id, &feed, Now());
-        if (retain)
+        if (retain && !more)
         {
             held = feed.held;
         }
-        else
+        else if (!retain)
         {
             Free(feed.held);
         }

@@ -289,8 +289,8 @@ class Fuzz {
           copy.resize(n);
         }
         FUZZ_CHECK(!right || checksums_right(copy), "the private header's checksum");
-        h.in_ring = feed.retain;
-        ring_[id].push_back({feed.retain ? &h : nullptr, 0});
+        h.in_ring = feed.retain && !feed.more;
+        ring_[id].push_back({h.in_ring ? &h : nullptr, 0});
       }
       vsnoop_fed(v_, id, &feed, now_);
       if (feed.discard || !feed.retain) free_frame(feed.held);
@@ -384,6 +384,7 @@ class Fuzz {
       all += s.held;
     }
     FUZZ_CHECK(!total_ || all <= total_, "I7: the budget over all guests");
+    FUZZ_CHECK(!vsnoop_audit(v_), "accounts: the audit");
   }
 
   // I3: every promised byte is in custody.

@@ -115,9 +115,9 @@ void Stage::feed() {
       }
       if (checksums_right(h.bytes) && !checksums_right(copy))
         return fail("a wrong checksum enters the ring");
-      h.in_ring = feed.retain;
+      h.in_ring = feed.retain && !feed.more;
       if (feed.again) check_again(h);
-      ring_.push_back({std::move(copy), feed.retain ? &h : nullptr});
+      ring_.push_back({std::move(copy), h.in_ring ? &h : nullptr});
     }
     vsnoop_fed(v_, guest_id, &feed, now_);
     if (feed.discard || !feed.retain) free_frame(feed.held);

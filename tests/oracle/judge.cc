@@ -87,6 +87,7 @@ void Stage::check_accounts() {
   if (s.outstanding != outstanding)
     fail("accounts: outstanding " + std::to_string(s.outstanding) + ", flows say " +
          std::to_string(outstanding));
+  if (const char* wrong = vsnoop_audit(v_)) fail(std::string("accounts: ") + wrong);
 }
 
 // No two frames of vsnoop's answer each other: neither a re-delivery the guest's answer to it ...

@@ -293,3 +293,60 @@ TEST_CASE("face: configurations out of range are refused", "[face]") {
   CHECK(refused([](auto& c) { c.guests = 65536; }));
   CHECK(refused([](auto& c) { c.idle_s = 0; }));
 }
+
+TEST_CASE("trim: the Jumbo Payload option says the new length, or becomes padding", "[edit]") {
+  // RFC 2675 3: a length in the IPv6 header and the option beside it is an error.
+  for (const bool first : {true, false}) {
+    for (const uint32_t keep : {80000u, 66000u, 40000u, 1000u}) {
+      CAPTURE(first, keep);
+      constexpr uint32_t payload = 100000;
+      const uint32_t extension = first ? 8 : 16;
+      Bytes f(14 + 40 + extension + 20 + payload);
+      f[12] = 0x86;
+      f[13] = 0xdd;
+      uint8_t* ip = &f[14];
+      ip[0] = 0x60;
+      ip[7] = 64;
+      ip[8] = 0x20;
+      ip[24] = 0x20;
+      ip[39] = 1;
+      uint8_t* hop = ip + 40;
+      hop[0] = 6;
+      hop[1] = static_cast<uint8_t>(extension / 8 - 1);
+      if (!first) {
+        hop[2] = 5;  // router alert
+        hop[3] = 2;
+        hop[6] = 1;  // PadN
+        hop[7] = 2;
+      }
+      uint8_t* option = hop + (first ? 2 : 10);
+      option[0] = 0xc2;
+      option[1] = 4;
+      const uint32_t whole = extension + 20 + payload;
+      option[2] = static_cast<uint8_t>(whole >> 24);
+      option[3] = static_cast<uint8_t>(whole >> 16);
+      option[4] = static_cast<uint8_t>(whole >> 8);
+      option[5] = static_cast<uint8_t>(whole);
+      uint8_t* tcp = hop + extension;
+      tcp[1] = 1;
+      tcp[3] = 2;
+      tcp[12] = 0x50;
+      tcp[13] = 0x10;
+      REQUIRE(trim(f, 10, keep, true) == 14 + 40 + extension + 20 + keep);
+      ip = &f[14];
+      option = ip + 40 + (first ? 2 : 10);
+      const uint32_t cut = extension + 20 + keep;
+      const uint32_t said = at32(f, static_cast<size_t>(option + 2 - f.data()));
+      if (cut > 0xffff) {
+        CHECK((ip[4] << 8 | ip[5]) == 0);
+        CHECK(option[0] == 0xc2);
+        CHECK(said == cut);
+      } else {
+        CHECK(static_cast<uint32_t>(ip[4] << 8 | ip[5]) == cut);
+        CHECK(option[0] == 1);
+        CHECK(said == 0);
+      }
+      CHECK(option[1] == 4);
+    }
+  }
+}

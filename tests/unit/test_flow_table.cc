@@ -100,17 +100,18 @@ constexpr u64 siphash_1_3_of_15_bytes() {
   return sip.end();
 }
 constexpr FlowKey counting{{0x0706050403020100, 0x0f0e0d0c0b0a0908, 0x1716151413121110,
-                            0x1f1e1d1c1b1a1918, 0x252423222120}};
+                            0x1f1e1d1c1b1a1918, 0x252423222120},
+                           0};
 static_assert(siphash_1_3_of_nothing() == 0xabac0158050fc4dc);
 static_assert(siphash_1_3_of_15_bytes() == 0xd320d86d2a519956);
 static_assert(digest(counting, seed) == 0xb3f47496ae3a36a1);
 
-static_assert(sizeof(FlowKey) == 40 && sizeof(Ref) == 8);
-static_assert(Table::memory_needed(1u << 20) / (1u << 20) <= 128);
+static_assert(sizeof(Ref) == 8);
+static_assert(Table::memory_needed(1u << 20) / (1u << 20) <= 136);
 
-TEST_CASE("a flow with 80 bytes of value takes at most 128 bytes all told", "[flowtable]") {
+TEST_CASE("a flow with 80 bytes of value takes at most 136 bytes all told", "[flowtable]") {
   for (u32 capacity : {1024u, 1025u, 1031u, 65535u, 1u << 20, Table::max_capacity})
-    CHECK(Table::memory_needed(capacity) <= size_t{128} * capacity);
+    CHECK(Table::memory_needed(capacity) <= size_t{136} * capacity);
 }
 
 TEST_CASE("a table stays within the memory it asked for, and can be filled", "[flowtable]") {
@@ -175,9 +176,13 @@ TEST_CASE("a key gives back what it was made of", "[flowtable]") {
 TEST_CASE("every part of the key tells flows apart, and nothing else does", "[flowtable]") {
   const u8 a[16] = {10, 0, 0, 1}, b[16] = {10, 0, 0, 2};
   const std::vector<FlowKey> keys = {
-      FlowKey::v4(a, b, 1, 2, 0), FlowKey::v4(b, a, 1, 2, 0), FlowKey::v4(a, b, 2, 1, 0),
-      FlowKey::v4(a, a, 1, 2, 0), FlowKey::v4(a, b, 1, 3, 0), FlowKey::v4(a, b, 1, 2, 1),
-      FlowKey::v6(a, b, 1, 2, 0), FlowKey::v6(b, a, 1, 2, 0), FlowKey::v6(a, b, 1, 2, 1)};
+      FlowKey::v4(a, b, 1, 2, 0),    FlowKey::v4(b, a, 1, 2, 0),
+      FlowKey::v4(a, b, 2, 1, 0),    FlowKey::v4(a, a, 1, 2, 0),
+      FlowKey::v4(a, b, 1, 3, 0),    FlowKey::v4(a, b, 1, 2, 1),
+      FlowKey::v6(a, b, 1, 2, 0),    FlowKey::v6(b, a, 1, 2, 0),
+      FlowKey::v6(a, b, 1, 2, 1),    FlowKey::v4(a, b, 1, 2, 0, 1),
+      FlowKey::v4(a, b, 1, 2, 0, 2), FlowKey::v4(a, b, 1, 2, 0, 1 << 16),
+      FlowKey::v6(a, b, 1, 2, 0, 1)};
   Held held(16);
   std::vector<Ref> refs;
   for (const FlowKey& key : keys) {

@@ -198,14 +198,14 @@ TEST_CASE("G2: SACK blocks are cut to what lies above the ACK the peer sees") {
   CHECK(o.seen->sack() == Packet::Blocks{{2001, 3001}});
 }
 
-TEST_CASE("G2: a SACK block that straddles the ACK loses its left part") {
+TEST_CASE("G2: a SACK block that straddles the ACK goes, or it would begin there") {
   Established c;
   c.peer(data(1, 1000));
   c.peer(data(2001, 1000));
   c.emitted();
   const Outcome o = c.guest(data(1, 5).ack(1).sack({{501, 2501}}));
   REQUIRE_THAT(o, Edited());
-  CHECK(o.seen->sack() == Packet::Blocks{{1001, 2501}});
+  CHECK(o.seen->sack().empty());  // Linux takes a block that begins at the ACK for reneging
 }
 
 TEST_CASE("G2: emptied SACK blocks become NOPs and the segment keeps its length") {

@@ -432,3 +432,90 @@ TEST_CASE("Timers: an engine with nothing to do has no deadline") {
   World world;
   CHECK(vsnoop_deadline(world.engine()) == UINT64_MAX);
 }
+
+TEST_CASE("Timers: a connection at rest wants a look once a second, not more") {
+  Established c;
+  c.peer(data(1, 1000));
+  c.guest(ack(1001));
+  c.advance(2000);
+  const uint64_t end = c.world().now() + 60000000;
+  int looks = 0;
+  for (uint64_t due; (due = vsnoop_deadline(c.world().engine())) < end; ++looks) {
+    c.world().advance_us(due - c.world().now());
+  }
+  CHECK(looks >= 20);
+  CHECK(looks <= 61);
+}
+
+TEST_CASE("Timers: one flow that is held back keeps nobody busy when there is no more room") {
+  Setup setup;
+  setup.engine.flows = 1024;
+  setup.guest.budget = 400000;
+  World world(setup);
+  Established c(world, port(0));
+  c.guest(ack(1).window(65535));
+  REQUIRE(c.flow().shown_edge < c.flow().right_edge);
+  int looks = 0;
+  for (uint32_t at = 1; at < 1000001; at += 1000) {
+    c.peer(data(at, 1000));
+    c.guest(ack(at + 1000).window(65535));
+    const uint64_t end = world.now() + 1000;
+    if (vsnoop_deadline(world.engine()) <= end) ++looks;
+    world.advance_us(1000);
+  }
+  CHECK(looks <= 100);  // of a thousand milliseconds
+}
+
+TEST_CASE("I7: a full table makes room: the longest silent flow that owes nothing goes") {
+  Setup setup;
+  setup.engine.flows = 64;
+  setup.guest.giveup_us = 4000000000;
+  setup.guest.promise_age_us = 4000000000;
+  World world(setup);
+  std::vector<std::unique_ptr<Established>> flows;
+  for (uint16_t i = 0; i < 64; ++i) {
+    flows.push_back(std::make_unique<Established>(world, port(i)));
+    world.advance(200);
+  }
+  // The oldest is promised for, the next oldest has just been heard of.
+  world.automatic = false;
+  flows[0]->peer(data(1, 1000));
+  world.advance(40 * 60000);
+  flows[1]->peer(ack(1).seq(1));
+  world.advance(20 * 60000);
+  world.automatic = true;
+  CHECK(flows[0]->flow().early_ack == 1001);
+  Established newcomer(world, port(100));
+  CHECK(newcomer.tracked());
+  CHECK(flows[0]->tracked());
+  CHECK(flows[1]->tracked());
+  CHECK_FALSE(flows[2]->tracked());
+  for (size_t i = 3; i < 64; ++i) CHECK(flows[i]->tracked());
+  CHECK(world.count(VSNOOP_REASON_flow_evicted) == 1);
+  world.stop();
+}
+
+TEST_CASE("I7: a full table of flows that are all at work takes no newcomer") {
+  Setup setup;
+  setup.engine.flows = 8;
+  World world(setup);
+  std::vector<std::unique_ptr<Established>> flows;
+  for (uint16_t i = 0; i < 8; ++i) flows.push_back(std::make_unique<Established>(world, port(i)));
+  Connection newcomer(world, port(100));
+  newcomer.peer(syn());
+  newcomer.guest(syn_ack());
+  CHECK_THAT(newcomer.peer(ack(1)), Passed(VSNOOP_REASON_table_full));
+}
+
+TEST_CASE("Expiry: a connection whose keep-alives come after two hours is still known then") {
+  Established c;
+  c.peer(data(1, 1000));
+  c.guest(ack(1001));
+  for (int minute = 0; minute < 121; ++minute) c.advance(60000);
+  for (int probe = 0; probe < 9; ++probe) {
+    REQUIRE(c.tracked());
+    c.advance(75000);
+  }
+  c.guest(ack(1001));
+  CHECK_THAT(c.peer(data(1001, 1000)), Kept(VSNOOP_REASON_in_order));
+}

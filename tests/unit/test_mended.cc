@@ -93,3 +93,51 @@ TEST_CASE("G4: any opening passes while the peer is shown less than two segments
   REQUIRE(o.seen);
   CHECK(o.seen->ack() + o.seen->window() * 128u == 1461 + 2048);
 }
+
+TEST_CASE("TSval: after a long rest the guest speaks first, whatever its clock ticks in") {
+  // 2^31 ticks of a microsecond pass in 36 minutes: the guest's last value looks newer than its
+  // next one. The peer would take an old value for the newest, and refuse what the guest says.
+  for (const uint32_t per_ms : {1000u, 1u}) {
+    for (const uint32_t minutes : {11u, 36u, 40u, 71u, 110u}) {
+      CAPTURE(per_ms, minutes);
+      Established c;
+      const auto clock = [&](uint32_t ms) { return 5000 + ms * per_ms; };
+      c.peer(data(1, 1000).ts(clock(0), clock(0)));
+      c.guest(ack(1001).ts(clock(1), clock(0)));
+      c.emitted();
+      for (uint32_t minute = 0; minute < minutes; ++minute) c.advance(60000);
+      const uint32_t rest = minutes * 60000;
+      CHECK(c.peer(data(1001, 1000).ts(clock(rest), clock(1))).passed);
+      CHECK_THAT(c.peer(data(1, 1000).ts(clock(rest), clock(1))),
+                 Passed(VSNOOP_REASON_duplicate_forwarded));
+      CHECK(c.emitted().empty());
+      const Outcome answer = c.guest(data(1, 500).ack(2001).ts(clock(rest + 3), clock(rest)));
+      REQUIRE(answer.seen);
+      CHECK(answer.seen->tsval() == clock(rest + 3));
+      CHECK_THAT(c.peer(data(2001, 1000).ack(501).ts(clock(rest + 4), clock(rest + 3))),
+                 Kept(VSNOOP_REASON_in_order));
+      const std::vector<Packet> acks = c.emitted();
+      REQUIRE(acks.size() == 1);
+      CHECK(acks[0].tsval() == clock(rest + 3));
+      CHECK(acks[0].tsecr() == clock(rest + 4));
+      CHECK_THAT(c.peer(data(3001, 1000).ack(501).ts(clock(rest + 2), clock(rest + 3))),
+                 Passed(VSNOOP_REASON_paws));
+    }
+  }
+}
+
+TEST_CASE("TSval: after a long rest the guest may begin, and the peer's clock is taken anew") {
+  Established c;
+  const auto clock = [](uint32_t ms) { return 5000 + ms * 1000; };
+  c.peer(data(1, 1000).ts(clock(0), clock(0)));
+  c.guest(ack(1001).ts(clock(1), clock(0)));
+  for (uint32_t minute = 0; minute < 40; ++minute) c.advance(60000);
+  const uint32_t rest = 40 * 60000;
+  c.guest(data(1, 500).ack(1001).ts(clock(rest), clock(0)));
+  c.emitted();
+  CHECK_THAT(c.peer(data(1001, 1000).ack(501).ts(clock(rest + 1), clock(rest))),
+             Kept(VSNOOP_REASON_in_order));
+  const std::vector<Packet> acks = c.emitted();
+  REQUIRE(acks.size() == 1);
+  CHECK(acks[0].tsecr() == clock(rest + 1));
+}

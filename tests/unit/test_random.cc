@@ -679,8 +679,8 @@ class Walk {
         if (feed.again)
           note("again " + std::to_string(h.connection) + " " + std::to_string(feed.skip) + "+" +
                std::to_string(feed.keep));
-        h.in_ring = feed.retain;
-        ring_.push_back({std::move(copy), feed.retain ? &h : nullptr, 0});
+        h.in_ring = feed.retain && !feed.more;
+        ring_.push_back({std::move(copy), h.in_ring ? &h : nullptr, 0});
       }
       vsnoop_fed(v, 0, &feed, now);
       if (feed.discard || !feed.retain) free_frame(feed.held);
@@ -1043,6 +1043,7 @@ class Walk {
     if (s.outstanding != outstanding)
       fail("accounts: outstanding " + std::to_string(s.outstanding) + ", flows say " +
            std::to_string(outstanding));
+    if (const char* wrong = vsnoop_audit(v)) fail(std::string("accounts: ") + wrong);
   }
 
   // All is said and done. What the guest still has to take, it takes; then nothing is left.

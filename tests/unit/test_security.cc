@@ -192,3 +192,191 @@ TEST_CASE("security: provoked re-delivery is bounded") {
   CHECK(again > 0);
   CHECK(again <= 40);
 }
+
+TEST_CASE("neighbour: equal addresses on two VLANs are two connections") {
+  // Tenants of one trunk: each has its own 10.0.0.1, and its own numbers.
+  World world;
+  Options one, two, none;
+  one.vlan = {100};
+  two.vlan = {100, 7};
+  two.peer_isn = 0x10000000;
+  two.guest_isn = 0x20000000;
+  none.peer_isn = 0x30000000;
+  none.guest_isn = 0x40000000;
+  Established a(world, one), b(world, two), c(world, none);
+  CHECK(world.flows() == 3);
+  for (Connection* x :
+       {static_cast<Connection*>(&a), static_cast<Connection*>(&b), static_cast<Connection*>(&c)}) {
+    CHECK_THAT(x->peer(data(1, 1000)), Kept(VSNOOP_REASON_in_order));
+    const std::vector<Packet> acks = x->emitted();
+    REQUIRE(acks.size() == 1);
+    CHECK(acks[0].ack() == 1001);
+    CHECK(acks[0].vlan() == x->options().vlan);
+    CHECK_THAT(x->guest(ack(1001)), Dropped(VSNOOP_REASON_guest_covered));
+  }
+}
+
+TEST_CASE("neighbour: a tag that names no VLAN, or its priority, makes no other connection") {
+  Established c;
+  CHECK_THAT(c.peer(data(1, 1000).vlan({0xe000})), Kept(VSNOOP_REASON_in_order));
+  Options tagged;
+  tagged.vlan = {0x0005};
+  Established d(tagged);
+  CHECK_THAT(d.peer(data(1, 1000).vlan({0x6005})), Kept(VSNOOP_REASON_in_order));
+  CHECK_THAT(d.peer(data(1001, 1000).vlan({6})), Passed(VSNOOP_REASON_no_flow));
+  CHECK_THAT(d.peer(data(1001, 1000).vlan({0x8005, 6})), Passed(VSNOOP_REASON_no_flow));
+  // QinQ under the first number is another domain than the number alone.
+  CHECK_THAT(d.peer(data(1001, 1000).vlan({5, 5})), Passed(VSNOOP_REASON_no_flow));
+}
+
+TEST_CASE("neighbour: what lies outside the window switches nothing off (RFC 5961)") {
+  // One guess each, with and without an option that nobody knows; the flow goes on as it was.
+  const std::vector<uint8_t> odd = {254, 4, 1, 2};
+  for (const uint32_t seq : {0x40000000u, 0xc0000000u, 0x7fffffffu}) {
+    for (const bool option : {false, true}) {
+      for (const int kind : {0, 1, 2, 3, 4, 5}) {
+        CAPTURE(seq, option, kind);
+        Established c;
+        c.peer(data(1, 1000));
+        c.guest(ack(1001));
+        c.emitted();
+        Packet p = kind == 0   ? syn(seq)
+                   : kind == 1 ? rst(seq)
+                   : kind == 2 ? fin(seq)
+                   : kind == 3 ? fin(seq, 100)
+                   : kind == 4 ? data(seq, 100)
+                               : rst(seq).set(URG);
+        if (option) p.option(odd);
+        const Outcome o = c.peer(p);
+        CHECK((o.passed || o.action() == VSNOOP_DROP));
+        REQUIRE(c.tracked());
+        CHECK(c.flow().state == VSNOOP_FLOW_ACTIVE);
+        CHECK(c.flow().pause == VSNOOP_REASON_none);
+        CHECK_THAT(c.peer(data(1001, 1000)), Kept(VSNOOP_REASON_in_order));
+      }
+    }
+  }
+}
+
+TEST_CASE("neighbour: an old number with a timestamp ahead does not set the clock") {
+  Established c;
+  c.peer(data(1, 1000));
+  c.guest(ack(1001));
+  c.peer(data(0x80000010, 1000).ts(0x40000000, 0));
+  c.peer(ack(1).seq(0x90000000).ts(0x40000000, 0));
+  CHECK_THAT(c.peer(data(1001, 1000)), Kept(VSNOOP_REASON_in_order));
+}
+
+TEST_CASE("neighbour: a guessed SYN or RST does not end a handshake") {
+  Connection c;
+  c.peer(syn());
+  c.guest(syn_ack());
+  c.peer(syn(0x40000000));
+  c.peer(syn(0x50000000).option({254, 4, 1, 2}));
+  c.peer(rst(0x40000000));
+  c.peer(ack(1).seq(1));
+  CHECK(c.tracked());
+
+  Connection opened(Options{.guest_opens = true});
+  opened.guest(syn());
+  opened.peer(rst(0x40000000));
+  opened.peer(rst(1).set(ACK).ack(77));
+  opened.peer(syn_ack());
+  opened.peer(rst(0x40000000));
+  opened.guest(ack(1));
+  CHECK(opened.tracked());
+
+  Connection refused(Options{.guest_opens = true});
+  refused.guest(syn());
+  refused.peer(rst(0).set(ACK).ack(1));  // RFC 9293 3.10.7.3: it answers the SYN
+  refused.peer(syn_ack());
+  refused.guest(ack(1));
+  CHECK_FALSE(refused.tracked());
+}
+
+namespace {
+
+// One that sends above a hole, and is heard of no more.
+std::vector<std::unique_ptr<Established>> vanished(World& world, uint16_t count,
+                                                   uint32_t segments) {
+  std::vector<std::unique_ptr<Established>> peers;
+  for (uint16_t i = 0; i < count; ++i) {
+    Options o;
+    o.peer_port = static_cast<uint16_t>(2000 + i);
+    peers.push_back(std::make_unique<Established>(world, o));
+    Established& c = *peers.back();
+    for (uint32_t k = 0; k < segments; ++k) c.peer(data(1449 + 1448 * k, 1448).memory(2304));
+    c.guest(ack(1).sack({{1449, 1449 + 1448 * segments}}));
+  }
+  return peers;
+}
+
+Setup with_records(uint32_t records) {
+  Setup setup;
+  setup.engine.flows = 1024;
+  setup.engine.custodies = records;
+  setup.guest.early_sack = 1;
+  return setup;
+}
+
+}  // namespace
+
+TEST_CASE("peer: one that vanishes above a hole has its record until a newcomer needs it") {
+  World world(with_records(100));
+  const auto peers = vanished(world, 100, 1);
+  REQUIRE(world.custody() == 100);
+  world.advance(2000);
+  Established newcomer(world);
+  CHECK_THAT(newcomer.peer(data(1, 1000)), Kept(VSNOOP_REASON_in_order));
+  CHECK(world.count(VSNOOP_REASON_ranges_let_go) > 0);
+  // It comes back: the guest speaks, and nothing is missing.
+  for (const auto& c : peers) {
+    c->peer(data(1, 1448));
+    c->guest_acks();
+    CHECK(c->guest_rcv_nxt() == 1 + 2 * 1448);
+    CHECK(c->flow().early_ack == 1 + 2 * 1448);
+  }
+}
+
+TEST_CASE("peer: ranges of one that has vanished are let go after a minute, SACKed or not") {
+  World world(with_records(100));
+  const auto peers = vanished(world, 50, 3);
+  REQUIRE(world.stats().held > 0);
+  world.advance(70000);
+  CHECK(world.stats().held == 0);
+  CHECK(world.custody() == 0);
+}
+
+TEST_CASE("peer: ranges of those that have vanished do not narrow a newcomer's window") {
+  Setup setup = with_records(512);
+  setup.guest.budget = 8 << 20;
+  World world(setup);
+  const auto peers = vanished(world, 84, 42);
+  REQUIRE(world.stats().held > 7 << 20);
+  world.advance(2000);
+  Options wide;
+  wide.guest_wscale = 9;
+  Established newcomer(world, wide);
+  newcomer.peer(data(1, 1000).memory(2304));
+  newcomer.guest(ack(1001).window(4000));
+  world.advance(300);
+  const vsnoop_flow_info f = newcomer.flow();
+  CHECK(f.shown_edge == f.right_edge);
+}
+
+TEST_CASE(
+    "peer: duplicates are answered once a millisecond, whether something is outstanding or not") {
+  Established c;
+  c.peer(data(1, 1000));
+  for (const bool outstanding : {true, false}) {
+    CAPTURE(outstanding);
+    if (!outstanding) c.guest(ack(1001));
+    c.advance(10);
+    c.emitted();
+    for (int i = 0; i < 1000; ++i) c.peer(data(1, 1000));
+    CHECK(c.emitted().size() == 1);
+    c.world().advance_us(1000);
+    c.peer(data(1, 1000));
+    CHECK(c.emitted().size() == 1);
+  }
+}

@@ -425,3 +425,108 @@ TEST_CASE("I7: link templates exhausted: nothing is promised that could not be s
   }
   CHECK(unlinked > 0);
 }
+
+TEST_CASE("I2b: tiny segments under a huge window cost more than 32 bits can say, and no account") {
+  // Each byte comes in a frame of its own: 2304 bytes of memory for each of 1.8 MB of window.
+  Setup setup = with_budget(8 << 20);
+  setup.engine.guests = 2;
+  setup.engine.budget = 64 << 20;
+  World world(setup);
+  Options options;
+  options.guest_wscale = 5;
+  options.guest_window = 2000;
+  Established c(world, options);
+  c.peer(data(1, 1000));
+  c.guest(ack(1001).window(58265));
+  REQUIRE(c.flow().reserved > 0);
+  for (uint32_t at = 1001; at < 1601; ++at) {
+    c.peer(data(at, 1).memory(2304));
+    CHECK(c.flow().reserved <= 8 << 20);
+  }
+  c.guest(rst(1));
+  CHECK(world.stats().used == 0);
+  // Nobody else pays for it: the next window is shown as far as before, another guest's too.
+  Options wide = port(1);
+  wide.guest_wscale = 9;
+  Established next(world, wide);
+  next.guest(ack(1).window(4000));
+  CHECK(next.flow().shown_edge - next.flow().early_ack == 4000 << 9);
+  wide = port(2);
+  wide.guest_wscale = 9;
+  wide.guest = 1;
+  Established other(world, wide);
+  other.guest(ack(1).window(4000));
+  CHECK(other.flow().shown_edge - other.flow().early_ack == 4000 << 9);
+}
+
+TEST_CASE("I7: what a frame costs may be any number of 32 bits") {
+  Setup setup = with_budget(0xffffffff);
+  World world(setup);
+  Established c(world, port(1));
+  // 256 bytes times 65535 is what a held frame can say; more is not kept, and charged to nobody.
+  for (uint32_t memory : {0xffff00u, 0xffff01u, 0x10000000u, 0xffffff01u, 0xffffffffu}) {
+    const uint32_t at = c.flow().rcv_nxt;
+    const bool fits = memory <= 0xffff00u;
+    CHECK(c.peer(data(at, 100).memory(memory)).reason() ==
+          (fits ? VSNOOP_REASON_in_order : VSNOOP_REASON_no_budget));
+    c.guest(ack(at + 100).window(65535));
+  }
+  CHECK(world.stats().held == 0);
+}
+
+TEST_CASE("Early ACK: a coarse window scale takes no window from the peer") {
+  // 16 KB is one unit: after an early ACK of one segment the rest of it would be shown as nothing.
+  for (const int scale : {14, 13, 12}) {
+    CAPTURE(scale);
+    Options o;
+    o.guest_wscale = scale;
+    o.guest_window = 1;
+    Established c(o);
+    uint32_t at = 1;
+    const uint32_t unit = 1u << scale;
+    while (c.flow().right_edge - at > unit) {
+      c.peer(data(at, 1000));
+      at += 1000;
+      c.guest(ack(at).window(1));
+    }
+    c.emitted();
+    for (int i = 0; i < 20; ++i) {
+      // The guest reads at once, so that without vsnoop the peer always has a whole unit.
+      c.peer(data(at, 1000));
+      at += 1000;
+      for (const Packet& p : c.emitted()) CHECK(p.window() > 0);
+      const Outcome o2 = c.guest(ack(at).window(1));
+      REQUIRE(o2.seen);
+      CHECK(o2.seen->ack() == at);
+      CHECK(o2.seen->window() == 1);
+    }
+  }
+}
+
+TEST_CASE("Early ACK: a coarse window scale does not matter to a large window") {
+  Options o;
+  o.guest_wscale = 14;
+  o.guest_window = 60;
+  Established c(o);
+  c.guest(ack(1).window(60));
+  c.emitted();
+  for (uint32_t at = 1; at < 20001; at += 1000) CHECK(c.peer(data(at, 1000)).taken);
+  CHECK(c.flow().early_ack == 20001);
+}
+
+TEST_CASE("G4: an opening passes when what is left rounds to nothing") {
+  Options o;
+  o.guest_wscale = 14;
+  o.guest_window = 1;
+  Established c(o);
+  uint32_t at = 1;
+  while (c.flow().right_edge - at >= 16384) {
+    c.peer(data(at, 1000));
+    at += 1000;
+    c.guest(ack(at).window(0));
+  }
+  c.guest(ack(at).window(0));  // less than a unit is left: the peer sees none
+  const Outcome opening = c.guest(ack(at).window(1));
+  REQUIRE(opening.seen);
+  CHECK(opening.seen->window() == 1);
+}

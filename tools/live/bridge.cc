@@ -168,6 +168,8 @@ void Bridge::feed(uint64_t now) {
       ++counts_.no_buffer;
       return;
     }
+    // A piece of a frame that stays where it is: the copy is all there is in the ring.
+    if (feed.more) entry = {entry.copy, nullptr, true, false, 0};
     ring_.push(entry, outgoing(entry).length());
     vsnoop_fed(engine_, kGuest, &feed, us(now));
   }

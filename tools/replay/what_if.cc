@@ -554,9 +554,9 @@ bool WhatIf::fill_ring(uint16_t id, int64_t now_ns) {
     if (!room(guest, held.slots)) break;
     check_delivery(feed, held);
     vsnoop_fed(engine_, id, &feed, clock(now_ns));
-    guest.ring.push_back({held.slots, 0, feed.retain ? feed.held : nullptr});
+    guest.ring.push_back({held.slots, 0, feed.retain && !feed.more ? feed.held : nullptr});
     guest.ring_used += held.slots;
-    held.in_ring = true;
+    held.in_ring = !feed.more;
     if (!feed.retain) free_held(&held);
     moved = true;
   }

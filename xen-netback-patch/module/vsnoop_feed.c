@@ -72,13 +72,16 @@ static struct sk_buff *prepare(struct xenvif_vsnoop *vs, const struct vsnoop_fee
 			copy = skb_copy(skb, GFP_ATOMIC | __GFP_NOWARN);
 		if (!copy)
 			return NULL;
-		vs->copies += copy->truesize;
+		if (!feed->more)
+			vs->copies += copy->truesize;
 		length = vsnoop_trim(copy->data, copy->len, feed->skip, feed->keep, partial);
 		if (length)
 			skb_trim(copy, length);
 		if (skb_is_gso(copy) && feed->keep <= skb_shinfo(copy)->gso_size)
 			skb_gso_reset(copy);
-		vs_cb(copy)->kind = feed->retain ? XENVIF_VSNOOP_COPY : XENVIF_VSNOOP_QUEUED;
+		/* Of a piece that is not the last nobody wants to know when it is taken. */
+		vs_cb(copy)->kind = feed->retain && !feed->more ? XENVIF_VSNOOP_COPY
+								: XENVIF_VSNOOP_QUEUED;
 		vs_cb(copy)->whole = skb;
 		skb = copy;
 	} else {
@@ -177,7 +180,7 @@ struct vsnoop_held *vs_feed(struct xenvif_vsnoop *vs, u64 now)
 		/* Another CPU has filled it since. */
 		vq->queued_bytes -= skb->len;
 		vs->in_flight--;
-		if (feed.retain) {
+		if (feed.retain && !feed.more) {
 			vsnoop_returned(vs->engine, feed.held, now);
 			if (skb != whole)
 				vs_free_copy(vs, skb);

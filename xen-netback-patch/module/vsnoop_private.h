@@ -37,7 +37,7 @@
  */
 #define FLOWS_MOST 4096
 #define FLOWS_LEAST 1024
-#define IDLE_S 7200
+#define IDLE_S 8000
 
 /* Bytes of a frame that have to be readable for the engine: Ethernet, two VLAN
  * tags, IPv6 with little extra, TCP with all options.
