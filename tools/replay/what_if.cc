@@ -10,6 +10,7 @@
 namespace vsnoop::replay {
 namespace {
 
+constexpr size_t mac_bytes = 12;
 constexpr uint32_t slot_bytes = 4096;
 constexpr uint32_t frame_overhead = 256;  // what a host's own frame object costs
 constexpr uint64_t clock_start_us = 1'000'000;
@@ -17,6 +18,15 @@ constexpr size_t most_violations = 20;
 constexpr int most_ticks = 100'000;  // at one instant
 // In one silence; then its rest is skipped. Hours of timers: longer is a capture's broken clock.
 constexpr int most_ticks_of_gap = 20'000;
+
+// Bytes of 802.1Q and QinQ tags, which stand behind the two addresses.
+size_t tag_bytes(std::span<const uint8_t> frame) {
+  size_t end = mac_bytes;
+  while (end + 4 <= frame.size() && ((frame[end] == 0x81 && frame[end + 1] == 0x00) ||
+                                     (frame[end] == 0x88 && frame[end + 1] == 0xa8)))
+    end += 4;
+  return end - mac_bytes;
+}
 
 uint32_t slots_of(uint32_t wire) { return std::max(1u, (wire + slot_bytes - 1) / slot_bytes); }
 
@@ -367,7 +377,10 @@ void WhatIf::happen(Event& event, int64_t now_ns) {
   pump(event.guest, now_ns);
 }
 
-vsnoop_frame WhatIf::describe(const Event& event) const {
+// What the engine is shown. VLANs tell connections apart, and so does the engine; but in a capture
+// the two directions of one may carry different tags, and replay has told them apart itself (the
+// guest's number says which): so without them.
+vsnoop_frame WhatIf::describe(const Event& event) {
   const CapturedFrame& frame = event.frame;
   const uint32_t memory = options_.policy == VSNOOP_POLICY_RING ? slots_of(frame.wire) * slot_bytes
                                                                 : frame.wire + frame_overhead;
@@ -386,8 +399,16 @@ vsnoop_frame WhatIf::describe(const Event& event) const {
     case Checksum::unread:
       break;
   }
-  return {frame.bytes.data(), static_cast<uint32_t>(frame.bytes.size()), frame.wire, memory,
-          checksum};
+  const size_t tags = tag_bytes(frame.bytes);
+  if (!tags)
+    return {frame.bytes.data(), static_cast<uint32_t>(frame.bytes.size()), frame.wire, memory,
+            checksum};
+  const auto begin = frame.bytes.begin();
+  untagged_.assign(begin, begin + mac_bytes);
+  untagged_.insert(untagged_.end(), begin + static_cast<ptrdiff_t>(mac_bytes + tags),
+                   frame.bytes.end());
+  return {untagged_.data(), static_cast<uint32_t>(untagged_.size()),
+          frame.wire - static_cast<uint32_t>(tags), memory, checksum};
 }
 
 void WhatIf::from_peer(Event& event, int64_t now_ns) {
@@ -457,7 +478,11 @@ void WhatIf::free_held(vsnoop_held* gone) {
 void WhatIf::from_guest(Event& event, int64_t now_ns) {
   const Segment& segment = event.segment;
   Live* const live = event.connection;
-  if (live) live->oracle.from_guest(segment, now_ns);
+  if (live) {
+    live->oracle.from_guest(segment, now_ns);
+    const auto tags = event.frame.bytes.begin() + mac_bytes;
+    live->tags.assign(tags, tags + static_cast<ptrdiff_t>(tag_bytes(event.frame.bytes)));
+  }
   const vsnoop_frame frame = describe(event);
   const vsnoop_verdict verdict = vsnoop_from_guest(engine_, event.guest, &frame, clock(now_ns));
   show(event, now_ns, verdict);
@@ -601,9 +626,10 @@ void WhatIf::pump(uint16_t id, int64_t now_ns) {
 
 void WhatIf::emit(int64_t now_ns) {
   std::array<uint8_t, VSNOOP_EMIT_MAX> buffer;
+  std::vector<uint8_t> tagged;
   vsnoop_emission emission{};
   while (vsnoop_emit(engine_, &emission, buffer.data(), clock(now_ns))) {
-    const std::span<const uint8_t> bytes(buffer.data(), emission.length);
+    std::span<const uint8_t> bytes(buffer.data(), emission.length);
     const Segment segment = parse_segment(bytes, emission.length);
     const uint8_t lane =
         emission.guest < result_.guests.list.size() ? result_.guests.list[emission.guest].lane : 0;
@@ -624,6 +650,11 @@ void WhatIf::emit(int64_t now_ns) {
       flow.early_acks++;
     } else {
       flow.other_emissions++;
+    }
+    if (!live.tags.empty()) {
+      tagged.assign(bytes.begin(), bytes.end());
+      tagged.insert(tagged.begin() + mac_bytes, live.tags.begin(), live.tags.end());
+      bytes = tagged;
     }
     for (Observer* observer : observers_) {
       observer->on_emission({bytes, segment, now_ns, live.number, emission, &live.oracle});

@@ -161,6 +161,7 @@ class WhatIf {
     uint32_t waiting = 0;      // events of it
     bool over = false;         // ends with the last of them
     bool reused = false;       // its tuple is used anew
+    std::vector<uint8_t> tags;  // VLAN tags of the guest's last frame
   };
   struct Event {
     CapturedFrame frame;
@@ -189,7 +190,7 @@ class WhatIf {
   void advance(int64_t until_ns);
   void run_timers(uint64_t until);
   void happen(Event& event, int64_t now_ns);
-  vsnoop_frame describe(const Event& event) const;
+  vsnoop_frame describe(const Event& event);
   void from_peer(Event& event, int64_t now_ns);
   void from_guest(Event& event, int64_t now_ns);
   void keep(Event& event, const vsnoop_verdict& verdict, uint8_t& action, uint64_t now);
@@ -223,6 +224,7 @@ class WhatIf {
   std::vector<uint8_t> scratch_;
   std::map<When, Event> events_;
   Event now_;  // the event that happens at once
+  std::vector<uint8_t> untagged_;  // what describe() shows of a tagged frame
   uint64_t order_ = 0, frames_waiting_ = 0, last_clock_ = 0, frame_number_ = 0;
   int64_t last_read_ns_ = 0;
 };
