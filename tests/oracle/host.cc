@@ -116,7 +116,7 @@ void Stage::feed() {
       if (checksums_right(h.bytes) && !checksums_right(copy))
         return fail("a wrong checksum enters the ring");
       h.in_ring = feed.retain && !feed.more;
-      if (feed.again) check_again(h);
+      if (feed.again && !feed.more) check_again(h);  // the last piece counts for all
       ring_.push_back({std::move(copy), h.in_ring ? &h : nullptr});
     }
     vsnoop_fed(v_, guest_id, &feed, now_);

@@ -428,7 +428,7 @@ size_t World::feed(uint16_t guest, size_t most) {
               other->arrival < frame->arrival)
             fail("FIFO: " + frame->packet.text() + " overtakes " + other->packet.text());
       if (frame->in_ring) fail("frame enters the ring twice: " + frame->packet.text());
-      if (feed.again) {
+      if (feed.again && !feed.more) {  // the last piece counts for all
         const uint32_t acked = frame->connection->guest_acked_;
         if (frame->again_at != now_ || frame->again_ack != acked) frame->agains = 0;
         frame->again_at = now_, frame->again_ack = acked;
