@@ -902,8 +902,8 @@ NobodyIsWorseOff(Case& test)
                                   testbed.run = 100 + run;
                               });
         }
-        const std::string what = "run " + std::to_string(run) + ", " + guest + ", " +
-                                 std::to_string(size) + " bytes";
+        const std::string what =
+            "run " + std::to_string(run) + ", " + guest + ", " + std::to_string(size) + " bytes";
         if (results[0].received == size)
         {
             test.Same(uint64_t{results[1].received}, size, what + ": bytes read");

@@ -447,7 +447,8 @@ size_t World::feed(uint16_t guest, size_t most) {
       }
       if (was_right && !checksums_right(bytes, partial))
         fail("wrong checksum in the ring: " + frame->packet.text());
-      rings_[guest].push_back({bytes, feed.retain && !feed.more ? frame : nullptr, 0, feed.again != 0});
+      rings_[guest].push_back(
+          {bytes, feed.retain && !feed.more ? frame : nullptr, 0, feed.again != 0});
       frame->in_ring = feed.retain && !feed.more;
     }
     frame->fed_once = true;

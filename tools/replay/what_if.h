@@ -157,10 +157,10 @@ class WhatIf {
     End peer_end, guest_end;
     Oracle oracle{nullptr};
     FlowResult flow;
-    std::unique_ptr<Lag> lag;  // with a virtual CPU
-    uint32_t waiting = 0;      // events of it
-    bool over = false;         // ends with the last of them
-    bool reused = false;       // its tuple is used anew
+    std::unique_ptr<Lag> lag;   // with a virtual CPU
+    uint32_t waiting = 0;       // events of it
+    bool over = false;          // ends with the last of them
+    bool reused = false;        // its tuple is used anew
     std::vector<uint8_t> tags;  // VLAN tags of the guest's last frame
   };
   struct Event {
@@ -223,7 +223,7 @@ class WhatIf {
   size_t held_now_ = 0;
   std::vector<uint8_t> scratch_;
   std::map<When, Event> events_;
-  Event now_;  // the event that happens at once
+  Event now_;                      // the event that happens at once
   std::vector<uint8_t> untagged_;  // what describe() shows of a tagged frame
   uint64_t order_ = 0, frames_waiting_ = 0, last_clock_ = 0, frame_number_ = 0;
   int64_t last_read_ns_ = 0;
