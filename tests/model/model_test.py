@@ -23,14 +23,17 @@ ROOT = HERE.parent.parent
 MODEL = HERE / "vsnoop.pml"
 PROPERTIES = ("all", "no_hang")  # all: I1, I2, I2b, I3, I4 and I6 at once
 BOUNDS = {"N": 3, "WINDOW": 2, "BUDGET": 2, "LOSSES": 1, "DROPS": 1, "NAPS": 1, "VANISHES": 1,
-          "PAUSES": 1}
+          "PAUSES": 1, "GIVEUPS": 0, "CLOSES": 0}
 # In `make test`: what a guest takes and what vsnoop can hold, each the smaller one once.
 TESTED = ({"PAUSES": 2}, {"WINDOW": 3, "BUDGET": 3}, {"WINDOW": 1, "BUDGET": 3},
-          {"WINDOW": 3, "BUDGET": 1})
+          {"WINDOW": 3, "BUDGET": 1}, {"CLOSES": 1, "VANISHES": 0}, {"GIVEUPS": 1, "VANISHES": 0})
 DEEP = ({"N": 4, "WINDOW": 3}, {"WINDOW": 3, "PAUSES": 2}, {"LOSSES": 2, "DROPS": 2})
 # Fault, and the property that must see it.
 FAULTS = (("NO_REDELIVERY", "no_hang"), ("NO_WINDOW_CHECK", "I2"), ("ACK_BEFORE_TAKEN", "I3"),
-          ("SWALLOW_NEWS", "I6"), ("NO_REBASE", "I4"), ("NO_RESET", "no_hang"))
+          ("SWALLOW_NEWS", "I6"), ("NO_REBASE", "I4"), ("NO_RESET", "no_hang"),
+          ("LOST_WHEN_PAUSED", "I3"))
+# What courses do not play: a script ends with the first reset, and has no FIN.
+ENDINGS = (("RESET_ONCE", "no_hang"), ("FIN_PROMISED", "P7"))
 
 
 def fail(what):
@@ -86,12 +89,13 @@ def check_properties(directory, bounds):
 
 
 def check_faults(directory):
-    for fault, sees_it in FAULTS:
-        errors, _, said = explore(directory, BOUNDS | {fault: 1}, [sees_it])[0][sees_it]
+    for fault, sees_it in FAULTS + ENDINGS:
+        bounds = BOUNDS | ({"CLOSES": 1} if sees_it == "P7" else {})
+        errors, _, said = explore(directory, bounds | {fault: 1}, [sees_it])[0][sees_it]
         wanted = "acceptance cycle" if sees_it == "no_hang" else "assertion violated  !( !("
         if not errors or wanted not in said:
             fail(f"the fault {fault} is not seen by {sees_it}:\n{said}")
-        trail = subprocess.run(["spin", *(f"-D{k}={v}" for k, v in BOUNDS.items()), f"-D{fault}",
+        trail = subprocess.run(["spin", *(f"-D{k}={v}" for k, v in bounds.items()), f"-D{fault}",
                                 "-k", "vsnoop.pml.trail", "-p", MODEL], cwd=directory, timeout=300,
                                capture_output=True, text=True, check=False).stdout
         print(f"{fault}: {sees_it} fails after {trail.count('proc ')} steps, as it must",

@@ -5,19 +5,20 @@
  *   Peer --to_snoop--> Snoop --ring--> Guest       links to and from the peer lose messages,
  *   Peer <--to_peer--- Snoop <-from_guest- Guest   the guest drops frames and sleeps, the ring
  *                                                  vanishes: LOSSES, DROPS, NAPS, VANISHES times;
- *                                                  vsnoop is quiesced PAUSES times
+ *                                                  vsnoop is quiesced PAUSES times, gives up
+ *                                                  GIVEUPS times; CLOSES: the last segment is the
+ *                                                  peer's FIN, and the guest may close its half
  *
  * A unit is a segment; sequence numbers count from 0 to N. Time passes only when nobody can do
  * anything else (Clock): a tick is longer than any timer. Rules of docs/ack-rules.md stand as labels
  * before their transitions; which of them have none, and why:
  *   P0 P2 P8 P9 P10 P12   nothing but a number in order and an end exists here
- *   P7 G8                 no FIN: it is the guest's alone, as everything unpromised
  *   G6                    the guest does not reset; a ring that is gone for good stands for it
  * tests/model/model_test.py keeps labels, list, documents and code together; and it plays courses
  * of the model, which COURSE prints, to the engine itself.
  *
  * Deliberate faults, each of which the checker must find: NO_REDELIVERY, NO_WINDOW_CHECK,
- * ACK_BEFORE_TAKEN, SWALLOW_NEWS, NO_REBASE, NO_RESET.
+ * ACK_BEFORE_TAKEN, SWALLOW_NEWS, NO_REBASE, NO_RESET, RESET_ONCE, FIN_PROMISED, LOST_WHEN_PAUSED.
  */
 #ifndef N
 #define N 3 /* segments of the stream, at most 4 */
@@ -42,6 +43,12 @@
 #endif
 #ifndef PAUSES
 #define PAUSES 1 /* quiesce, and a resume some time later */
+#endif
+#ifndef GIVEUPS
+#define GIVEUPS 0 /* fail-stop although the ring is there */
+#endif
+#ifndef CLOSES
+#define CLOSES 0 /* orderly shutdown */
 #endif
 #define NOTHING 255 /* a keep-alive */
 #ifdef COURSE
@@ -78,8 +85,11 @@ bool credit, stopped, paused, touched /* ever promised (I5) */;
 byte guest_rcv, guest_read;
 bool guest_has[6];
 bool asleep, ring_gone;
+bool half_closed; /* the guest has sent its FIN */
 /* What may go wrong, how often yet. */
-byte losses = LOSSES, drops = DROPS, naps = NAPS, vanishes = VANISHES, pauses = PAUSES;
+byte losses = LOSSES, drops = DROPS, naps = NAPS, vanishes = VANISHES, pauses = PAUSES,
+     giveups = GIVEUPS, closes = CLOSES;
+byte repeats = LOSSES; /* of a reset; as often as one may be lost */
 /* Timers that went off. */
 bool peer_timer, snoop_timer;
 /* What the peer has been shown, as messages were sent. */
@@ -95,6 +105,14 @@ bool swallowed; /* an answer that was owed, or news */
 #else
 #define invited(s) ((s) < right_edge && (s) < shown_edge)
 #endif
+/* P7: the end of the stream is the guest's alone. */
+#ifdef FIN_PROMISED
+#define is_fin(s) false
+#else
+#define is_fin(s) (CLOSES > 0 && (s) == N - 1)
+#endif
+/* No new promises. What vsnoop has promised on before is taken into custody all the same. */
+#define hands_back (paused || half_closed)
 #define all_arrived (guest_rcv == N && una == N)
 #define over (all_arrived || peer_reset)
 
@@ -140,6 +158,7 @@ end:
        :: una < N && una < peer_edge -> to_snoop!una; nxt = max(nxt, una + 1)
        :: una < N && una >= peer_edge -> to_snoop!una /* window probe */
        :: una == N -> to_snoop!NOTHING                /* keep-alive */
+       :: una == N                                    /* few have one */
        fi
      }
   od
@@ -259,13 +278,29 @@ P6:      credit = true;
          /* the closure is vsnoop's */
          grant();
          tell(early_ack, shown_edge)
-       :: !stopped && s >= early_ack && invited(s) && s < rcv_nxt && paused ->
-         credit = true; /* forwarded: no better than what is in custody */
-         said("lost\n")
-       :: !stopped && s >= early_ack && invited(s) && s < rcv_nxt && !paused ->
+       :: !stopped && s >= early_ack && invited(s) && s < rcv_nxt && hands_back ->
+         if
+         :: nempty(line) /* it is on its way */
+         :: empty(line) -> credit = true; forward(s)
+         fi
+       :: !stopped && s >= early_ack && invited(s) && s < rcv_nxt && !hands_back ->
 P3b:     promise();
          tell(early_ack, shown_edge)
-       :: !stopped && invited(s) && s == rcv_nxt && !paused ->
+       :: !stopped && s >= early_ack && invited(s) && s >= rcv_nxt && is_fin(s) ->
+P7:      credit = true;
+         forward(s)
+       :: !stopped && invited(s) && s == rcv_nxt && !is_fin(s) && hands_back && touched ->
+         /* held, and not promised */
+#ifdef LOST_WHEN_PAUSED
+         rcv_nxt++
+#else
+         wait(s);
+         do
+         :: rcv_nxt < N && custody[rcv_nxt] != absent -> rcv_nxt++
+         :: else -> break
+         od
+#endif
+       :: !stopped && invited(s) && s == rcv_nxt && !is_fin(s) && !hands_back ->
 #ifdef ACK_BEFORE_TAKEN
          rcv_nxt++;
          promise();
@@ -289,10 +324,11 @@ P1:        skip
          promise();
          tell(early_ack, shown_edge)
 #endif
-       :: !stopped && invited(s) && s > rcv_nxt && !paused ->
+       :: !stopped && invited(s) && s > rcv_nxt && !is_fin(s) && !hands_back ->
 P4:      assert(custody[s] == absent);
          wait(s)
-       :: !stopped && invited(s) && s >= rcv_nxt && s != NOTHING && paused -> /* not promised for */
+       :: !stopped && invited(s) && s != NOTHING && !is_fin(s) && hands_back &&
+          (s > rcv_nxt || (s == rcv_nxt && !touched)) -> /* not promised for */
          forward(s)
        fi
      }
@@ -407,17 +443,35 @@ G2:        credit = false;
        fi
      }
   :: atomic { pauses > 0 && !paused -> said("quiesce\n"); pauses--; paused = true }
-  :: atomic { snoop_timer ->
+  :: atomic { closes > 0 && !stopped ->
+G8:    closes--;
+       half_closed = true
+     }
+  /* Give-up: the guest takes it and never acknowledges. It may do so the next moment. */
+  :: atomic { giveups > 0 && !stopped && early_ack > guest_ack && nfull(to_peer) ->
+       giveups--;
+       stopped = true;
+#ifndef NO_RESET
+       tell_reset()
+#endif
+     }
+  /* Lost, it is asked for by nobody when all of the peer's bytes are acknowledged. */
+  :: atomic { stopped && snoop_timer && repeats > 0 && nfull(to_peer) ->
+       snoop_timer = false;
+       repeats--;
+#ifndef RESET_ONCE
+#ifndef NO_RESET
+       tell_reset()
+#endif
+#endif
+     }
+  :: atomic { snoop_timer && !stopped ->
        snoop_timer = false;
        said("timer\n");
+G7t:   redeliver();
        if
-       :: !stopped ->
-G7t:     redeliver();
-         if
-         :: may_redeliver || len(line) > 0 -> said("waits\n")
-         :: else -> said("rests\n")
-         fi
-       :: else
+       :: may_redeliver || len(line) > 0 -> said("waits\n")
+       :: else -> said("rests\n")
        fi
      }
   od
@@ -491,11 +545,14 @@ init {
 #define hold_I4 (!moved_left)
 #define hold_I6 (!swallowed)
 
+#define hold_P7 (CLOSES == 0 || early_ack < N || guest_ack == N)
+
+ltl P7 { [] hold_P7 }
 ltl I1 { [] hold_I1 }
 ltl I2 { [] hold_I2 }
 ltl I2b { [] hold_I2b }
 ltl I3 { [] hold_I3 }
 ltl I4 { [] hold_I4 }
 ltl I6 { [] hold_I6 }
-ltl all { [] (hold_I1 && hold_I2 && hold_I2b && hold_I3 && hold_I4 && hold_I6) }
+ltl all { [] (hold_I1 && hold_I2 && hold_I2b && hold_I3 && hold_I4 && hold_I6 && hold_P7) }
 ltl no_hang { <> over }
