@@ -31,7 +31,7 @@ def main():
     out = (options.out or options.cache / "boot").resolve()
     out.mkdir(parents=True, exist_ok=True)
     try:
-        packs = packages.fetch(options.cache.resolve(), options.kernel, print)
+        packs = packages.fetch(options.cache.resolve() / "packages", options.kernel, print)
         base = image.ensure(packs, options.cache.resolve() / f"image-{options.kernel}")
         files = {"scenario.sh": options.script}
         files.update({path.name: path for path in options.file})

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-# shellcheck shell=sh
+# shellcheck shell=sh disable=SC2034
 # What scenarios in dom0 are written with. Guests are named g2, g3, ... after the last byte of their
 # address 10.0.0.N. What a scenario prints in a line "== FAILED: ..." makes the whole boot fail.
 
@@ -20,7 +20,8 @@ netback() {
 }
 
 # guest NAME PCPU [WORD...]: makes it on that physical CPU and waits until it answers.
-#   memory=MB vcpus=N   modules=A,B sysctl=KEY:VALUE;...   cfg:LINE (of its xl configuration)
+#   memory=MB vcpus=N   modules=A,B options=KEY=VALUE,... (of a module named by its path)
+#   sysctl=KEY:VALUE;...   cfg:LINE (of its xl configuration)
 #   vif:KEY=VALUE (of its vif); other words go to its kernel's command line.
 guest() {
   name=$1 pcpu=$2
@@ -33,7 +34,7 @@ guest() {
       vif:*) vif="$vif,${word#vif:}" ;;
       memory=*) memory=${word#memory=} ;;
       vcpus=*) vcpus=${word#vcpus=} ;;
-      modules=* | sysctl=*) extra="$extra vs.$word" ;;
+      modules=* | options=* | sysctl=*) extra="$extra vs.$word" ;;
       *) extra="$extra $word" ;;
     esac
   done
@@ -157,6 +158,23 @@ awaits() {
   done
 }
 
+# within SECONDS WHAT COMMAND...: fails, with WHAT, unless the command succeeds in time; asks every 50 ms.
+within() {
+  looks=$(($1 * 20)) what=$2
+  shift 2
+  until "$@"; do
+    looks=$((looks - 1))
+    if [ $looks -lt 0 ]; then
+      fail "$what"
+      return 1
+    fi
+    usleep 50000
+  done
+}
+# over PID: that process has ended. answers NAME: to one ping.
+over() { ! kill -0 "$1" 2>/dev/null; }
+answers() { ping -c 1 -W 1 "10.0.0.${1#g}" >/dev/null 2>&1; }
+
 # cell ID RECEIVER WORD...: one series of transfers from g9, as xen-load's words say.
 cell() {
   id=$1 to=$2
@@ -168,4 +186,81 @@ cell() {
   xen-cputime >>"/results/$id.cpu"
   /sbin/ethtool -S "$(vif "$to")" >"/results/$id.after"
   say "done $id"
+}
+
+# counter NAME COUNTER: what `ethtool -S` says of its vif.
+counter() { /sbin/ethtool -S "$(vif "$1")" | sed -n "s/^ *$2: //p"; }
+
+# stream CASE GUEST [WORD...]: one long transfer from g9 in the background; returns when early ACKs flow.
+stream() {
+  case=$1 to=$2
+  shift 2
+  early=$(counter "$to" vsnoop_early_acks)
+  (
+    on g9 "xen-load send --to 10.0.0.${to#g} --connections 1 --warm 0 --repeat 1 --sizes 40M --phase 0 $* 2>&1" \
+      >"/results/$case.jsonl"
+    : >"/run/$case.end"
+  ) &
+  tries=0
+  while [ "$(counter "$to" vsnoop_early_acks)" = "$early" ]; do
+    tries=$((tries + 1))
+    if [ $tries -gt 500 ]; then
+      fail "$case: no early ACKs"
+      break
+    fi
+    usleep 10000
+  done
+  usleep 50000
+}
+
+# ended CASE: waits for the end of a stream.
+ended() {
+  tries=0
+  until [ -e "/run/$1.end" ]; do
+    tries=$((tries + 1))
+    if [ $tries -gt 1200 ]; then
+      fail "$1: the transfers do not end"
+      return
+    fi
+    usleep 100000
+  done
+  say "case $1 ended"
+}
+
+# settled GUEST: waits until nothing promised is outstanding and nothing is held.
+settled() {
+  tries=0
+  until [ "$(counter "$1" vsnoop_outstanding) $(counter "$1" vsnoop_held)" = "0 0" ]; do
+    tries=$((tries + 1))
+    if [ $tries -gt 500 ]; then
+      fail "$1: $(counter "$1" vsnoop_outstanding) bytes outstanding, $(counter "$1" vsnoop_held) held"
+      return
+    fi
+    usleep 10000
+  done
+}
+
+# gone NAME...: ends guests whose vif has no driver: the toolstack waits 10 s for it. All are paused
+# meanwhile, because a busy processor is what costs the emulator time.
+gone() {
+  for one in $(xl list | awk 'NR > 2 { print $1 }'); do xl pause "$one"; done
+  for one in "$@"; do xl destroy "$one" 2>/dev/null; done
+  for one in $(xl list | awk 'NR > 2 { print $1 }'); do xl unpause "$one"; done
+}
+
+# recorded GUEST NAME: keeps the decision log of what comes.
+recorded() {
+  cat "/sys/kernel/debug/xen-netback/$(vif "$1")/vsnoop_log" >"/results/$2.vslog" &
+  recorder=$!
+  usleep 200000
+}
+
+# up: the guests of most scenarios: g2 receives, g3 runs beside it, both are busy; g9 sends.
+up() {
+  netback /xen-netback.ko
+  guest g2 1 memory=256
+  receiver g2
+  guest g3 1
+  sender
+  busy g2 g3
 }

@@ -24,13 +24,16 @@ LOAD_PARTS = [TOP / "tools" / name for name in ("load/net.cc", "load/peer.cc", "
 DOM0_MODULES = ("xenfs", "xen-privcmd", "xen-evtchn", "xen-gntdev", "xen-gntalloc", "xen-netback",
                 "xen-pciback", "bridge", "8021q", "veth", "e1000e", "nvme", "sch_netem", "sch_tbf",
                 "ip_tables", "iptable_filter", "xt_tcpudp", "nf_conntrack", "xt_conntrack",
-                "sch_ingress", "cls_matchall", "cls_u32", "act_gact")
+                "netconsole", "sch_ingress", "cls_matchall", "cls_u32", "act_gact")
 GUEST_MODULES = ("xen-netfront", "xen-pcifront", "e1000e", "sch_netem", "sch_tbf", "ip_tables",
                  "iptable_filter", "xt_tcpudp", "xt_statistic", "ip6_tables", "ip6table_filter",
                  "8021q")
-# The guests' network driver with faults that can be switched on; guests have it as /odd-netfront.ko.
+# The guests' network driver with faults that can be switched on, and one that keeps to no rule; guests
+# have them as /odd-netfront.ko and /hostile-netfront.ko.
 ODD_NETFRONT = "odd-netfront.patch"
+HOSTILE_NETFRONT = "hostile-netfront.c"
 XEN_PROGRAMS = ("xl", "xenstored", "xenconsoled", "xen-init-dom0", "libxl-save-helper")
+PROGRAMS = ("xen-load", "xen-cputime")
 HOST_PROGRAMS = ("ip", "tc", "bridge", "ethtool", "tcpdump")
 XENSTORE_PROGRAMS = ("xenstore-ls", "xenstore-read", "xenstore-write", "xenstore-rm",
                      "xenstore-list", "xenstore-watch", "xenstore-exists", "xenstore-chmod")
@@ -144,28 +147,36 @@ def with_overlay(base, files, work, out):
 
 
 def ensure(packs, work):
-    """build(), unless that was done with the same files. Returns dom0's RAM disk."""
-    digest = hashlib.sha256(packs.release.encode())
-    sources = [HERE / name for name in ("image.py", "guest-init", "dom0-init", "dom0-lib.sh",
-                                        "vif-plain", "load.cc", "cputime.c", ODD_NETFRONT)]
+    """Builds what was not built with the same files before. Returns dom0's RAM disk."""
     if not VSNOOP.exists():
         raise packages.Error(f"there is no {VSNOOP}: run make build")
-    sources += [VIF_VSNOOP, VSNOOP_MIGRATE, VSNOOP]
-    sources += [*sorted((TOP / "tools/load").glob("*.h")), *(TOP / "tools").glob("*.h"), *LOAD_PARTS]
-    for source in sources:
-        digest.update(source.read_bytes())
-    mark = work / "digest"
-    if not mark.exists() or mark.read_text() != digest.hexdigest():
-        work.mkdir(parents=True, exist_ok=True)
-        mark.unlink(missing_ok=True)
-        build(packs, programs(work), odd_netfront(packs, work), work)
-        mark.write_text(digest.hexdigest())
+    work.mkdir(parents=True, exist_ok=True)
+    this = HERE / "image.py"
+    load = [*sorted((TOP / "tools/load").glob("*.h")), *(TOP / "tools").glob("*.h"), *LOAD_PARTS]
+    _once(work / "programs.done", [this, HERE / "load.cc", HERE / "cputime.c", *load], packs,
+          lambda: programs(work))
+    _once(work / "netfronts.done", [this, HERE / ODD_NETFRONT, HERE / HOSTILE_NETFRONT], packs,
+          lambda: netfronts(packs, work))
+    inside = [HERE / name for name in ("guest-init", "dom0-init", "dom0-lib.sh", "vif-plain")]
+    _once(work / "image.done", [work / "programs.done", work / "netfronts.done", *inside, VIF_VSNOOP,
+                                VSNOOP_MIGRATE, VSNOOP], packs, lambda: build(packs, work))
     return work / "dom0.cpio"
 
 
+def _once(mark, sources, packs, make):
+    """Calls `make` unless `mark` says that it was done with the same `sources` and kernel."""
+    digest = hashlib.sha256(packs.release.encode())
+    for source in sources:
+        digest.update(source.read_bytes())
+    if not mark.exists() or mark.read_text() != digest.hexdigest():
+        mark.unlink(missing_ok=True)
+        make()
+        mark.write_text(digest.hexdigest())
+
+
 def programs(work):
-    """Compiles what runs inside, without shared libraries. Returns the paths."""
-    load, cputime = work / "xen-load", work / "xen-cputime"
+    """Compiles what runs inside, without shared libraries: PROGRAMS."""
+    load, cputime = [work / name for name in PROGRAMS]
     packages.run(["g++", "-std=c++20", "-O2", "-Wall", "-Wextra", "-Werror", "-static", "-s",
                   f"-I{TOP}", "-DFMT_HEADER_ONLY", "-o", load, HERE / "load.cc",
                   *LOAD_PARTS, "-pthread"])
@@ -173,12 +184,11 @@ def programs(work):
                   HERE / "cputime.c", *(f"-lxen{name}" for name in (
                       "ctrl", "call", "foreignmemory", "evtchn", "gnttab", "devicemodel",
                       "toolcore", "toollog", "hypfs"))])
-    return [load, cputime]
 
 
-def odd_netfront(packs, work):
-    """Builds that module. Returns its path."""
-    folder = work / "odd-netfront"
+def netfronts(packs, work):
+    """Builds the two frontends that give trouble: work/netfronts/*.ko."""
+    folder = work / "netfronts"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     packages.run(["tar", "-C", folder, "--strip-components=3", "--occurrence=1", "--wildcards", "-xf",
@@ -186,22 +196,24 @@ def odd_netfront(packs, work):
     packages.run(["patch", "--directory", folder, "--fuzz=0", "--quiet", "--strip=1",
                   f"--input={HERE / ODD_NETFRONT}"])
     (folder / "xen-netfront.c").rename(folder / "odd-netfront.c")
-    (folder / "Kbuild").write_text("obj-m := odd-netfront.o\n")
+    shutil.copyfile(HERE / HOSTILE_NETFRONT, folder / HOSTILE_NETFRONT)
+    (folder / "Kbuild").write_text("obj-m := odd-netfront.o hostile-netfront.o\n")
     packages.run(["make", "-C", packs.headers, f"M={folder}", "modules"])
-    packages.run(["strip", "-g", folder / "odd-netfront.ko"])
-    return folder / "odd-netfront.ko"
+    for module in folder.glob("*.ko"):
+        packages.run(["strip", "-g", module])
 
 
-def build(packs, ours, odd, work):
-    """Makes work/guest.cpio and work/dom0.cpio. `ours` (paths of programs) go into both, `odd` (a
-    module) to the guests."""
+def build(packs, work):
+    """Makes work/guest.cpio and work/dom0.cpio. The programs go into both, the frontends to the
+    guests."""
     guest = work / "guest"
     _skeleton(guest)
     _copy_modules(packs, GUEST_MODULES, guest)
-    shutil.copy2(odd, guest / odd.name)
+    for module in (work / "netfronts").glob("*.ko"):
+        shutil.copy2(module, guest / module.name)
     shutil.copy2(HERE / "guest-init", guest / "init")
-    for program in ours:
-        shutil.copy2(program, guest / "bin" / program.name)
+    for name in PROGRAMS:
+        shutil.copy2(work / name, guest / "bin" / name)
     _with_host_programs(guest, packs, ("tc", "ethtool", "xtables-legacy-multi"))
     _cpio(guest, work / "guest.cpio")
 
@@ -215,8 +227,8 @@ def build(packs, ours, odd, work):
     shutil.copy2(VIF_VSNOOP, dom0 / "etc/xen/scripts/vif-vsnoop-plain")
     (dom0 / "etc/vsnoop").mkdir()
     (dom0 / "etc/xen/xl.conf").write_text('run_hotplug_scripts=1\nautoballoon="off"\n')
-    for program in ours:
-        shutil.copy2(program, dom0 / "bin" / program.name)
+    for name in PROGRAMS:
+        shutil.copy2(work / name, dom0 / "bin" / name)
     xen_bin = dom0 / packs.xen_bin.relative_to(packs.root)
     xen_bin.mkdir(parents=True)
     xen = [packs.xen_bin / name for name in XEN_PROGRAMS]

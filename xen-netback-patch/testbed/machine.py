@@ -15,6 +15,9 @@ DOM0_MB = 896
 RESULT_MB = 256
 EMULATOR_MB = 512  # what QEMU takes beside the memory of the machine it emulates
 
+# The last words of a machine.
+DEAD = re.compile(rb"Hardware Dom0 (crashed|shutdown: (reboot|watchdog))|^\(XEN\) Panic on CPU")
+
 _running = set()
 
 
@@ -38,10 +41,10 @@ class Failure(Exception):
 
 def boot(packs, initrd, folder, *, kernel=None, pcpus=3, scheduler="credit", dom0_vcpus=1, seed=1,
          timeout=3000, on_line=None):
-    """Boots and waits for the machine to switch itself off. `folder` receives console.log and, in
-    results/, what the scenario left in /results of dom0. Returns the seconds it took; Failure if it
-    does not end in time or leaves no results. `kernel`: dom0's, if not Debian's. `on_line` is called
-    with each line of the console."""
+    """Boots and waits for the machine to switch itself off. `folder` (absolute) receives console.log, a
+    socket of QEMU's monitor and, in results/, what the scenario left in /results of dom0. Returns the
+    seconds it took; Failure if it does not end in time or leaves no results. `kernel`: dom0's, if not
+    Debian's. `on_line` is called with each line of the console."""
     folder.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(folder / "results", ignore_errors=True)
     disk = folder / "disk"
@@ -69,6 +72,8 @@ def boot(packs, initrd, folder, *, kernel=None, pcpus=3, scheduler="credit", dom
         "-machine", "q35", "-device", "intel-iommu,intremap=off",
         "-cpu", "max,-svm,-la57,-pku,-smap,-x2apic", "-smp", str(pcpus), "-m", str(MEMORY_MB),
         "-nodefaults", "-display", "none", "-no-reboot", "-serial", "stdio",
+        # For a look at one that hangs: info registers -a
+        "-monitor", "unix:monitor,server=on,wait=off",
         "-drive", f"file={disk},if=none,id=disk,format=raw,cache=unsafe",
         "-device", "nvme,drive=disk,serial=results",
         # Two cards on one wire: dom0's, and that of guest g9.
@@ -78,9 +83,10 @@ def boot(packs, initrd, folder, *, kernel=None, pcpus=3, scheduler="credit", dom
         "-kernel", str(packs.xen), "-append", xen,
         "-initrd", f"{kernel or packs.vmlinux} {dom0},{initrd}"]
     started = time.monotonic()
+    dead = None
     with open(folder / "console.log", "wb") as log, open(folder / "qemu.log", "wb") as errors:
         process = subprocess.Popen([str(word) for word in command], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                                   stderr=errors)
+                                   stderr=errors, cwd=folder)
         late = threading.Event()
         alarm = threading.Timer(timeout, lambda: (late.set(), process.kill()))
         alarm.daemon = True
@@ -90,15 +96,21 @@ def boot(packs, initrd, folder, *, kernel=None, pcpus=3, scheduler="credit", dom
             for line in process.stdout:
                 log.write(line)
                 log.flush()
+                if DEAD.search(line):
+                    dead = line.decode(errors="replace").strip()
+                    break
                 if on_line:
                     on_line(line.decode(errors="replace").rstrip())
-            process.wait()
+            if not dead:
+                process.wait()
         finally:
             alarm.cancel()
             _running.discard(process)
             if process.poll() is None:
                 process.kill()
                 process.wait()
+    if dead:
+        raise Failure(f"{dead}; see {folder}/console.log")
     took = time.monotonic() - started
     if late.is_set():
         raise Failure(f"not finished after {timeout} s; see {folder}/console.log")

@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+# shellcheck shell=sh disable=SC2034,SC2154
+# A guest ends in its own ways while promises are open.
+up
+anew() {
+  guest g2 1 memory=256
+  receiver g2
+  busy g2
+}
+# ending CASE COMMAND: in the guest, with promises open. Its domain goes.
+ending() {
+  offload g2 hold,engage=always
+  stream "$1" g2 --limit 20s
+  on g2 "$2 </dev/null >/dev/null 2>&1 &"
+  ended "$1"
+}
+ending powered-off 'poweroff -f'
+anew
+ending halted 'halt -f'
+xl destroy g2 2>/dev/null
+anew
+offload g2 hold,engage=always
+stream shut-down g2 --limit 20s
+xl shutdown g2 || fail "xl shutdown"
+ended shut-down
+anew
+ending rebooted 'reboot -f'
+within 30 "g2 does not come back" answers g2
+offload g2 hold,engage=always
+receiver g2
+busy g2
+stream after-reboot g2
+ended after-reboot
+settled g2
+# A crashed domain is kept (on_crash): its vif stays until the administrator ends it.
+stream crashed g2 --limit 40s
+on g2 'echo c >/proc/sysrq-trigger' &
+sleep 4
+xl destroy g2
+ended crashed
+[ "$(xenstore-list /local/domain/0/backend/vif)" = "$(xl domid g3)" ] ||
+  fail "vifs are left of guests that are gone: $(xenstore-list /local/domain/0/backend/vif | tr '\n' ' ')"
