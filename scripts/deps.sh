@@ -13,7 +13,7 @@ declare -A packages=(
   [fuzz]="clang-14 libclang-rt-14-dev llvm-14"
   [run]="iproute2 ethtool gnuplot-nox python3 python3-rich"
   [bench]="libbenchmark-dev"
-  [xen]="qemu-system-x86 libxen-dev busybox-static cpio kmod make gcc-12 bc patch xz-utils zstd
+  [xen]="qemu-system-x86 libxen-dev busybox-static cpio kmod make gcc-12 bc bison flex libelf-dev patch xz-utils zstd
          dwarves iproute2 iptables ethtool tcpdump python3 python3-rich gnuplot-nox"
   [deb]="debhelper dh-dkms dkms g++-12 patch xz-utils kmod linux-headers-amd64 linux-source-6.1"
   [sim]="libns3-dev python3"
