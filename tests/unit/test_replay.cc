@@ -845,6 +845,18 @@ TEST_CASE("replay: the same connection at several places counts once", "[replay]
     CHECK(report["totals"]["promises"]["kept"]["bytes"] == 4000);
     CHECK(report["totals"]["violation_count"] == 0);
   }
+  SECTION("at the same place, all of it again while it lasts") {
+    Tape talk = opened();
+    for (uint32_t i = 0; i < 10; i++) {
+      talk << Sent{.seq = 1001 + i * 100, .ack = 5001, .payload = 100}
+           << Sent{.from_guest = true, .seq = 5001, .ack = 1101 + i * 100, .after_ms = 4};
+    }
+    Tape twice = talk;
+    const auto report = replay_tape(twice.mix(talk, GENERATE(0.3, 3., 12., 33.)));
+    CHECK(report["totals"]["violation_count"] == 0);
+    CHECK(report["totals"]["connections"] == 1);
+    CHECK(report["totals"]["promises"]["kept"]["bytes"] == 1000);
+  }
   SECTION("but the two directions may differ, and the way may change") {
     uint32_t n = 0;
     const auto report = replay_tape(conversation([&](const std::string& ip) {

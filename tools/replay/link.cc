@@ -97,6 +97,7 @@ class Peeler {
     if (++layers_ > most_layers) return unread("nested too deep");
     if (!skip(header)) return false;
     findings_.through[name]++;
+    mix(static_cast<uint64_t>(name[0]) << 8 | static_cast<uint8_t>(name[1]));
     direct_ = false;
     return inner();
   }
@@ -421,6 +422,7 @@ bool Peeler::mpls() {
     if (!have(5)) return unread("cut before its IP header");
     if (labels == most_layers) return unread("nested too deep");
     const bool last = byte(2) & 1;
+    mix(be32(0) >> 12);
     at_ += 4;
     if (last) break;
   }

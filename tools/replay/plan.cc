@@ -174,12 +174,23 @@ void ConnectionTable::learn(Entry& entry, const Segment& segment, bool from_high
     if (entry.finished[0] && entry.finished[1]) entry.stage = closed;
     return;
   }
+  // Nobody opens a connection twice with the same number while it lasts.
+  const bool lasts = entry.taken && entry.stage == established;
   if (!segment.has(ack_flag)) {
+    if (lasts && entry.last_syn && entry.last_syn->source == segment.source &&
+        entry.last_syn->seq == segment.seq) {
+      numbered.repeated = true;
+      return;
+    }
     entry.last_syn = std::make_unique<Segment>(segment);
     entry.syn_after_data = entry.data_seen;
     if (entry.stage == in_the_middle && entry.syn_ack_from < 0 && !entry.data_seen) {
       entry.stage = half_open;
     }
+    return;
+  }
+  if (lasts && entry.syn_ack_from == from_high && entry.syn_ack_seq == segment.seq) {
+    numbered.repeated = true;
     return;
   }
   const bool before = entry.syn_ack_from >= 0;

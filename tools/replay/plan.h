@@ -44,6 +44,7 @@ class ConnectionTable {
         false;          // new, and the slot's connection before it is over: its tuple is used anew
     bool copy = false;  // new, and the same connection is seen at another place, too
     bool late = false;  // new, but the rest of one that was forgotten, if it has no SYN
+    bool repeated = false;  // the handshake again in mid-connection: a copy, not to be looked at
     const Segment* opening = nullptr;  // replaced: the SYN that this SYN-ACK answers, which was
                                        // counted to the connection before; until the next call
   };

@@ -190,7 +190,7 @@ void WhatIf::choose(Live& live, const ConnectionTable::Numbered& numbered, const
                           End{segment.destination, segment.destination_port}};
   const bool high_first = ends[1] < ends[0];
   if (high_first) std::swap(ends[0], ends[1]);
-  const uint8_t lane = table_.lane(numbered.slot);
+  const uint8_t lane = live.lane = table_.lane(numbered.slot);
   const int side = choose_guest(ends, result_.plan.received.of(numbered.number), high_first, lane,
                                 options_.guests, result_.guests);
   live.guest_end = ends[side == 1];
@@ -255,6 +255,10 @@ void WhatIf::connect(Event& event) {
   Live& live = numbered.is_new ? begin(numbered, event.segment) : *live_[numbered.slot];
   switch (live.unseen) {
     case Unseen::no:
+      if (numbered.repeated) {
+        result_.copies++;
+        break;
+      }
       event.connection = &live;
       return;
     case Unseen::without_guest:
@@ -415,7 +419,10 @@ void WhatIf::from_peer(Event& event, int64_t now_ns) {
   const Segment& segment = event.segment;
   const uint64_t now = clock(now_ns);
   Live* const live = event.connection;
-  if (live) live->oracle.from_peer(segment);
+  if (live) {
+    live->begun = true;
+    live->oracle.from_peer(segment);
+  }
   const vsnoop_frame frame = describe(event);
   const vsnoop_verdict verdict = vsnoop_from_peer(engine_, event.guest, &frame, now);
   if (live) {
@@ -479,6 +486,7 @@ void WhatIf::from_guest(Event& event, int64_t now_ns) {
   const Segment& segment = event.segment;
   Live* const live = event.connection;
   if (live) {
+    live->begun = true;
     live->oracle.from_guest(segment, now_ns);
     const auto tags = event.frame.bytes.begin() + mac_bytes;
     live->tags.assign(tags, tags + static_cast<ptrdiff_t>(tag_bytes(event.frame.bytes)));
@@ -624,6 +632,17 @@ void WhatIf::pump(uint16_t id, int64_t now_ns) {
   }
 }
 
+// The engine learns of a new connection on a tuple when its first segment happens; with a virtual
+// CPU that is later than it is read. 0: the engine has nothing to do with it any more.
+WhatIf::Live* WhatIf::shown(Live& youngest) const {
+  if (youngest.begun) return &youngest;
+  const auto before = std::find_if(parting_.rbegin(), parting_.rend(), [&](const auto& live) {
+    return live->begun && live->peer_end == youngest.peer_end &&
+           live->guest_end == youngest.guest_end && live->lane == youngest.lane;
+  });
+  return before == parting_.rend() ? nullptr : before->get();
+}
+
 void WhatIf::emit(int64_t now_ns) {
   std::array<uint8_t, VSNOOP_EMIT_MAX> buffer;
   std::vector<uint8_t> tagged;
@@ -635,13 +654,13 @@ void WhatIf::emit(int64_t now_ns) {
         emission.guest < result_.guests.list.size() ? result_.guests.list[emission.guest].lane : 0;
     const uint32_t slot =
         segment.kind == Segment::Kind::tcp ? table_.find(segment, lane) : ConnectionTable::none;
-    if (slot == ConnectionTable::none || !live_[slot]) {
-      if (!table_.has_forgotten()) {
-        violation("emission", "the frame belongs to no connection of the capture");
-      }
-      continue;
+    Live* const youngest = slot == ConnectionTable::none ? nullptr : live_[slot].get();
+    if (!youngest && !table_.has_forgotten()) {
+      violation("emission", "the frame belongs to no connection of the capture");
     }
-    Live& live = *live_[slot];
+    Live* const owner = youngest ? shown(*youngest) : nullptr;
+    if (!owner) continue;
+    Live& live = *owner;
     FlowResult& flow = live.flow;
     if (!emission.to_guest) live.oracle.emitted(segment, now_ns);
     if (segment.has(rst)) {

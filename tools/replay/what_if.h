@@ -157,10 +157,12 @@ class WhatIf {
     End peer_end, guest_end;
     Oracle oracle{nullptr};
     FlowResult flow;
-    std::unique_ptr<Lag> lag;   // with a virtual CPU
-    uint32_t waiting = 0;       // events of it
-    bool over = false;          // ends with the last of them
-    bool reused = false;        // its tuple is used anew
+    std::unique_ptr<Lag> lag;  // with a virtual CPU
+    uint32_t waiting = 0;      // events of it
+    uint8_t lane = 0;
+    bool begun = false;   // the engine was shown a segment of it
+    bool over = false;    // ends with the last of them
+    bool reused = false;  // its tuple is used anew
     std::vector<uint8_t> tags;  // VLAN tags of the guest's last frame
   };
   struct Event {
@@ -199,6 +201,7 @@ class WhatIf {
   bool drain_ring(uint16_t guest, int64_t now_ns);
   bool room(const GuestState& guest, uint32_t slots) const;
   void check_delivery(const vsnoop_feed& feed, const Held& held);
+  Live* shown(Live& youngest) const;
   void emit(int64_t now_ns);
   void free_held(vsnoop_held* held);
   void release(vsnoop_held* list);
