@@ -354,8 +354,7 @@ void Engine::release(Flow& flow, Guest& guest, vsnoop_held*& released) {
     custody->judged = nullptr;
 }
 
-// Hands back everything that is not in the ring; what is in the ring is done when it leaves it. A
-// flow without frames leaves the feed list when its turn comes: to look for it would take a walk.
+// Hands back everything that is not in the ring; what is in the ring is done when it leaves it.
 // `queue_goes_on`: but for what waits and was never more than queued.
 void Engine::purge(Flow& flow, Guest& guest, bool queue_goes_on, vsnoop_held*& released) {
   Custody* custody = custody_of(flow);
@@ -391,6 +390,28 @@ void Engine::purge_queue(Custody& custody, Guest& guest, bool goes_on, vsnoop_he
     uncharge(custody, guest, *held);
     hand_over(*held, released);
   }
+  if (!custody.wait_head) leave_feed(custody, guest);
+}
+
+void Engine::leave_feed(Custody& custody, Guest& guest) {
+  if (!custody.feeding) return;
+  custody.feeding = false;
+  const u32 index = index_of(custody);
+  const auto leave = [&](u32& head, u32& tail) {
+    u32 previous = no_custody;
+    for (u32 at = head; at != no_custody; previous = at, at = custodies_[at].feed_next) {
+      if (at != index) continue;
+      (previous == no_custody ? head : custodies_[previous].feed_next) = custody.feed_next;
+      if (tail == index) tail = previous;
+      custody.feed_next = no_custody;
+      return true;
+    }
+    return false;
+  };
+  if (leave(guest.feed_new, guest.feed_new_tail) || leave(guest.feed_old, guest.feed_old_tail))
+    return;
+  for (u32 lane = 0; lane < VSNOOP_LANES; ++lane)
+    if (leave(guest.aside[lane], guest.aside_tail[lane])) return;
 }
 
 // --- re-delivery (G7) ----------------------------------------------------------------------------

@@ -205,6 +205,7 @@ class Engine {
   void settle(Custody& custody, Flow* flow);
   void enqueue(Custody& custody, Guest& guest, vsnoop_held& held);
   void join_feed(Custody& custody, Guest& guest);
+  void leave_feed(Custody& custody, Guest& guest);
   VSNOOP_COLD void write_private_header(const Flow& flow, const Custody& custody,
                                         vsnoop_edit& edit) const;
   void send_back(Guest& guest, u32& head);

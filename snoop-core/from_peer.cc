@@ -242,7 +242,7 @@ Verdict Engine::take(Scene& scene, Reason reason) {
   const bool first = flow.custody == no_custody;  // note_acceptable() has found none
   Custody* custody = acquire(scene.ref, flow, scene.now);
   if (!custody) return forward(scene, VSNOOP_REASON_no_record, false);
-  if (first) custody->passed = scene.seen;
+  if (first) custody->passed = flow.is(flow_peer_fin) ? flow.rcv_nxt : scene.seen;
   if (first && s.has_ts()) note_timestamps(flow, *custody, s);
   const bool above = reason == VSNOOP_REASON_above_hole;
   if (above && !recordable(*custody, s.seq, s.end())) {
@@ -269,7 +269,8 @@ bool Engine::meets_passed(const Scene& scene) const {
   const Flow& flow = *scene.flow;
   Seq end = scene.segment.end();
   const Custody* custody = custody_of(flow);
-  if (!custody) return before(end, scene.seen);
+  // A FIN counts as seen, and is nothing that passed.
+  if (!custody) return before(end, scene.seen) && !flow.is(flow_peer_fin);
   for (unsigned i = 0; i < custody->range_count; ++i)
     if (!after(custody->range[i].begin, end)) end = later(end, custody->range[i].end);
   return before(end, custody->passed) && !before(end, custody->passed_from);
@@ -297,7 +298,8 @@ Verdict Engine::forward(Scene& scene, Reason reason, bool credit) {
     return verdict(scene, VSNOOP_DROP, reason);
   }
   const Segment& s = scene.segment;
-  if (s.payload && after(s.end(), flow.rcv_nxt) && !after(s.end(), flow.right_edge)) {
+  if (s.payload && after(s.end(), flow.rcv_nxt) && !after(s.end(), flow.right_edge) &&
+      !flow.is(flow_peer_fin)) {
     const bool first = !after(custody->passed, flow.rcv_nxt);
     custody->passed_from = first ? s.seq : earlier(custody->passed_from, s.seq);
     custody->passed = later(custody->passed, s.end());

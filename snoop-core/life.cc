@@ -247,10 +247,6 @@ vsnoop_held* Engine::guest_stop(u16 id, u64 now) {
     purge_queue(custody, *guest, false, released);
     settle(custody, nullptr);
   }
-  // Nobody asks for this guest's frames any more: who has none leaves the lists now.
-  for (u16 lane = 0; lane < VSNOOP_LANES; ++lane) resume(id, lane);
-  vsnoop_feed none;
-  next(id, none);
   return released;
 }
 

@@ -381,7 +381,6 @@ TEST_CASE("I2: nothing is promised beyond what the guest advertised") {
 TEST_CASE("I7: link templates exhausted: nothing is promised that could not be said") {
   Setup setup;
   setup.engine.flows = 8192;
-  setup.engine.custodies = 8192;  // a flow that was reset keeps its own: the reset is repeated
   World world(setup);
   world.automatic = false;
   world.emits = false;
