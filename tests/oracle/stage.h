@@ -95,7 +95,7 @@ class Stage {
     u32 memory, connection, seq, length;
     bool retain, in_ring;
     u64 again_at = never;  // last re-delivery ...
-    u32 again_ack = 0, agains = 0;
+    u32 again_ack = 0, again_skip = 0, agains = 0;
   };
   struct RingEntry {
     Bytes bytes;
@@ -177,7 +177,7 @@ class Stage {
   void check(Line& line);
   void check_custody(const Line& line, const vsnoop_flow_info& f);
   void check_accounts();
-  void check_again(HostFrame& frame);
+  void check_again(HostFrame& frame, u32 skip);
   void check_said(Line& line);
   void check_end();
   void check_outcome();
