@@ -282,7 +282,7 @@ bool Engine::consumed(vsnoop_held* held, u64 now) {
   clock_ = now;
   Custody& custody = custodies_[held->custody];
   Guest& guest = guests_[custody.guest];
-  guest.life_at = now;
+  if (!guest.config.ring_unseen) guest.life_at = now;
   held->state = VSNOOP_HELD_DELIVERED;
   Flow* flow = table_.get(custody.flow);
   if (held->flags & held_acked) {
@@ -303,7 +303,7 @@ void Engine::progress(u16 id, u32 memory, u64 now) {
   clock_ = now;
   Guest* guest = guest_at(id);
   if (!guest) return;
-  guest->life_at = now;
+  if (!guest->config.ring_unseen) guest->life_at = now;
   if (memory > guest->stats.held) memory = static_cast<u32>(guest->stats.held);
   if (!memory) return;
   vacate(*guest, memory);

@@ -241,6 +241,7 @@ class Engine {
   void disarm(Custody& custody);
   u64 timeout(const Flow& flow, const Guest& guest, const Custody& custody) const;
   void on_timer(Custody& custody, u64 now, vsnoop_held*& released);
+  void tell_broken(Ref ref, const Flow& flow, Guest& guest, Reason reason);
   void fail_stop(Ref ref, Flow& flow, Guest& guest, Reason reason, vsnoop_held*& released);
   void entomb(Ref ref, Flow& flow, bool guest_too);
   void repeat_reset(Flow& flow, Custody& custody, u64 now);

@@ -177,9 +177,19 @@ void Engine::free_a_record(u64 now, vsnoop_held*& released) {
   }
 }
 
+void Engine::tell_broken(Ref ref, const Flow& flow, Guest& guest, Reason reason) {
+  const u32 bytes = bytes_between(flow.guest_ack, flow.early_ack);
+  guest.stats.broken += bytes;
+  if (!config_.broken) return;
+  vsnoop_flow_info info;
+  describe(ref, info);
+  config_.broken(config_.broken_context, &info, bytes, reason);
+}
+
 // The promise cannot be kept: both sides are shown a reset.
 void Engine::fail_stop(Ref ref, Flow& flow, Guest& guest, Reason reason, vsnoop_held*& released) {
   count(guest, reason);
+  tell_broken(ref, flow, guest, reason);
   end_flow(ref, flow, Ending::failed, released);
 }
 

@@ -158,6 +158,8 @@ struct vsnoop_guest_config {
   uint8_t policy;       /* enum vsnoop_policy */
   uint8_t engage;       /* enum vsnoop_engage */
   uint8_t early_sack;   /* 1: SACK on the guest's behalf (P4) */
+  uint8_t ring_unseen;  /* 1: nobody sees when the guest takes frames from its ring (a tap, say):
+                           consumed() and progress() are no sign of life, only its frames are */
   uint32_t budget;      /* bytes for held frames and reserved window; ring policy: slots x 4096 */
   uint32_t flow_budget; /* bytes one flow may take of it; 0: no cap of its own */
   uint32_t engage_us;   /* auto: a guest whose ACK takes longer than this is slow */
@@ -168,6 +170,7 @@ struct vsnoop_guest_config {
   uint32_t promise_age_us; /* fail-stop: no progress of a promise for so long */
 };
 
+struct vsnoop_flow_info;
 struct vsnoop_config {
   uint32_t flows;     /* most flows tracked, 1 .. 2^22; 136 bytes each */
   uint32_t custodies; /* most flows with something outstanding at one time */
@@ -178,6 +181,10 @@ struct vsnoop_config {
   /* Decision log: called with each record's bytes as it is made; 0: none. May not call back. */
   void (*log)(void* context, const uint8_t* bytes, uint32_t length);
   void* log_context;
+  /* Called for each flow whose promise is broken (fail-stop), with the bytes that the peer was told
+   * and the guest did not confirm, and one of the failstop reasons; 0: nobody. May not call back. */
+  void (*broken)(void* context, const struct vsnoop_flow_info*, uint32_t bytes, uint8_t reason);
+  void* broken_context;
 };
 
 struct vsnoop_guest_stats {
@@ -193,6 +200,7 @@ struct vsnoop_guest_stats {
   uint64_t held; /* bytes held now */
   uint64_t peak_held;
   uint64_t outstanding; /* bytes promised and not confirmed now */
+  uint64_t broken;      /* bytes whose promise was broken by resets (fail-stop) */
   uint32_t flows_outstanding;
   uint32_t quiescing;
 };

@@ -115,6 +115,50 @@ TEST_CASE("Liveness: ring progress is a sign of life: an idle guest sends nothin
   CHECK(c.peer(data(1001, 1000)).reason() == VSNOOP_REASON_in_order);
 }
 
+TEST_CASE(
+    "Liveness: of a ring that nobody sees, progress is no sign of life; the guest's frames are") {
+  Setup setup;
+  setup.guest.ring_unseen = 1;
+  Established c(setup);
+  c.peer(data(1, 1000));
+  c.emitted();
+  c.advance(2100);  // its ring is emptied all the time
+  CHECK(c.peer(data(1001, 1000)).reason() == VSNOOP_REASON_guest_silent);
+  c.guest(ack(2001));
+  CHECK(c.peer(data(2001, 1000)).reason() == VSNOOP_REASON_in_order);
+}
+
+TEST_CASE("Fail-stop: the host is told which flow, how many bytes, and why") {
+  struct Told {
+    int times = 0;
+    uint32_t bytes = 0;
+    uint16_t port = 0;
+    uint8_t reason = 0;
+  } told;
+  Setup setup = Stopped::setup();
+  setup.engine.broken_context = &told;
+  setup.engine.broken = [](void* context, const vsnoop_flow_info* flow, uint32_t bytes,
+                           uint8_t reason) {
+    auto& t = *static_cast<Told*>(context);
+    ++t.times;
+    t.bytes = bytes;
+    t.port = flow->peer_port;
+    t.reason = reason;
+  };
+  World world(setup);
+  Established c(world, port(7));
+  c.peer(data(1, 1000));
+  c.emitted();
+  CHECK(c.stats().broken == 0);
+  c.advance(15000);
+  REQUIRE(c.flow().state == VSNOOP_FLOW_STOPPED);
+  CHECK(told.times == 1);
+  CHECK(told.bytes == 1000);
+  CHECK(told.port == 40007);
+  CHECK(told.reason == VSNOOP_REASON_failstop_giveup);
+  CHECK(c.stats().broken == 1000);
+}
+
 TEST_CASE("Liveness: a guest that owes nothing is not silent, however long it was quiet") {
   Established c;
   c.world().automatic = false;
