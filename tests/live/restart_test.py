@@ -89,7 +89,7 @@ def guest_goes_for_good_and_another_comes(bed):
     one.check_reset(5)
     bed._connect(bed.guest, "guest", GUEST, bed.GUEST_INTERFACE)
     harness.transfer(bed, 1_000_000, port=7101)
-    counters = live.stop()
+    counters = live.stop(expected=3)
     check(counters["guest_lost"] >= 1, f"the loss was not noticed:\n{counters.dump()}")
     check(counters.engine("outstanding_bytes") == 0, f"promises are left:\n{counters.dump()}")
     check(counters.engine("flows") < 10, f"flows are left:\n{counters.dump()}")

@@ -827,7 +827,8 @@ TEST_CASE("Bridge: policy off passes frames as they are, both ways, with their G
     CHECK(rig.bridge.counts().from_peer.frames == 250);
     CHECK(rig.bridge.counts().to_peer.bytes == rig.bridge.counts().from_guest.bytes);
     CHECK(rig.bridge.engine_stats() == nullptr);
-    CHECK(rig.bridge.finish(rig.now) == 0);
+    rig.bridge.finish(rig.now);
+    CHECK(rig.bridge.broken() == 0);
     CHECK(rig.pool_whole());
   }
 }
@@ -1063,7 +1064,11 @@ TEST_CASE("Bridge: frames that nobody promised are lost with the guest's interfa
 }
 
 TEST_CASE("Bridge: promises to a guest that does not come back in time are broken by resets") {
-  Rig rig(with_two_vcpus(hold()));
+  static std::vector<std::string> told;
+  told.clear();
+  BridgeConfig config = with_two_vcpus(hold());
+  config.tell = [](const std::string& text) { told.push_back(text); };
+  Rig rig(config);
   rig.handshake();
   rig.at(31 * ms);
   rig.segments(1, 5);
@@ -1078,6 +1083,12 @@ TEST_CASE("Bridge: promises to a guest that does not come back in time are broke
   rig.at(32 * ms + 5 * kSecond + ms);
   CHECK(std::count_if(rig.peer.out.begin(), rig.peer.out.end(), reset) == 1);
   CHECK(rig.bridge.outstanding() == 0);
+  CHECK(rig.bridge.broken() == 5000);
+  REQUIRE(told.size() == 3);
+  CHECK_THAT(told[0], Contains("interface is gone") && Contains("5000 promised bytes"));
+  CHECK_THAT(told[1], Contains("did not come back"));
+  CHECK_THAT(told[2],
+             Contains(":40000 -> ") && Contains("5000 bytes") && Contains("guest is gone"));
   CHECK(rig.pool_whole());
 }
 
@@ -1090,7 +1101,9 @@ TEST_CASE("Bridge: finish resets what is outstanding, both ways, also when a por
   rig.bridge.quiesce(rig.now);
   REQUIRE(rig.bridge.outstanding() == 3000);
   rig.guest.no_room = 1;
-  CHECK(rig.bridge.finish(rig.now) == 3000);
+  rig.bridge.finish(rig.now);
+  CHECK(rig.bridge.broken() == 3000);
+  CHECK(rig.bridge.counts().connections_broken == 1);
   CHECK(rig.bridge.outstanding() == 0);
   REQUIRE_FALSE(rig.peer.out.empty());
   CHECK(flags_of(rig.peer.out.back()) & vsnoop_test::RST);

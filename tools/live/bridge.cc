@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 #include "tools/live/bridge.h"
 
+#include <arpa/inet.h>
+#include <fmt/format.h>
 #include <poll.h>
 #include <time.h>
 
 #include <algorithm>
+#include <cstring>
 #include <stdexcept>
 #include <vector>
 
@@ -15,6 +18,7 @@ constexpr int kBatch = 64;
 constexpr uint16_t kGuest = 0;
 constexpr uint64_t kRetry = 200 * kMicrosecond;   // a device without room
 constexpr uint64_t kReopen = 100 * kMillisecond;  // an interface that is gone
+constexpr unsigned kNamedASecond = 20;            // broken connections
 constexpr int kLastTries = 200;                   // of a millisecond, when the bridge stops
 constexpr uint64_t kCatchUp = 20 * kMillisecond;  // most that a late wake-up may be made up for
 
@@ -25,6 +29,15 @@ uint64_t clock_ns(clockid_t clock) {
 }
 
 uint64_t us(uint64_t ns) { return ns / kMicrosecond; }
+
+// "10.0.0.1:80" or "[fd00::1]:80"; the address as in vsnoop_flow_info.
+std::string endpoint(const uint8_t* address, uint16_t port) {
+  constexpr uint8_t kMapped[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
+  char text[INET6_ADDRSTRLEN] = "";
+  if (std::memcmp(address, kMapped, sizeof kMapped) == 0)
+    return fmt::format("{}:{}", inet_ntop(AF_INET, address + 12, text, sizeof text), port);
+  return fmt::format("[{}]:{}", inet_ntop(AF_INET6, address, text, sizeof text), port);
+}
 
 }  // namespace
 
@@ -43,7 +56,20 @@ Bridge::Bridge(const BridgeConfig& config, PortInterface& peer, PortInterface& g
   if (config_.guest.policy != VSNOOP_POLICY_OFF) create_engine(now);
 }
 
+void Bridge::on_broken(void* self, const struct vsnoop_flow_info* flow, uint32_t bytes,
+                       uint8_t reason) {
+  auto& bridge = *static_cast<Bridge*>(self);
+  ++bridge.counts_.connections_broken;
+  if (++bridge.told_ > kNamedASecond) return;
+  bridge.tell(fmt::format(
+      "reset {} -> {}: {} bytes that the sender was told had arrived were not confirmed ({})",
+      endpoint(flow->peer_address, flow->peer_port),
+      endpoint(flow->guest_address, flow->guest_port), bytes, vsnoop_reason_text(reason)));
+}
+
 void Bridge::create_engine(uint64_t now) {
+  config_.engine.broken = &on_broken;
+  config_.engine.broken_context = this;
   const size_t bytes = vsnoop_memory_needed(&config_.engine);
   if (bytes == 0) throw std::runtime_error("--flows or --total is out of range");
   memory_.reset(std::aligned_alloc(64, (bytes + 63) & ~size_t{63}));
@@ -363,7 +389,10 @@ void Bridge::emit(uint64_t now) {
     if (!emission.to_guest) {
       to_peer(packet, now, now);
     } else if (guest_up_) {
-      ring_.push({pool_.own(packet), nullptr, false, false, 0}, emission.length);
+      if (Frame* frame = pool_.own(packet))
+        ring_.push({frame, nullptr, false, false, 0}, emission.length);
+      else
+        ++counts_.no_buffer;
     } else {
       ++counts_.guest_down;
     }
@@ -383,6 +412,8 @@ void Bridge::lose_guest(uint64_t now) {
   guest_up_ = stopped_ = false;
   guest_lost_at_ = now;
   ++counts_.guest_lost;
+  tell(fmt::format("the guest's interface is gone; {} promised bytes are kept for it",
+                   outstanding()));
   std::vector<Frame*> held;
   uint32_t memory = 0;
   for (; !ring_.empty(); ring_.pop()) {
@@ -407,12 +438,23 @@ void Bridge::watch_ports(uint64_t now) {
   if (guest_up_ && !guest_.up()) lose_guest(now);
   if (!guest_up_ && !stopped_ && now >= guest_lost_at_ + config_.grace) {
     stopped_ = true;
+    tell("the guest's interface did not come back in time; its connections end");
     if (engine_) pool_.give_list(vsnoop_guest_stop(engine_, kGuest, us(now)));
   }
-  if ((peer_.up() && guest_up_) || now < reopen_at_) return;
+  if (peer_up_ && !peer_.up()) {
+    peer_up_ = false;
+    ++counts_.peer_lost;
+    tell("the peer's interface is gone");
+  }
+  if (now >= told_since_ + kSecond) {
+    if (told_ > kNamedASecond) tell(fmt::format("and {} more", told_ - kNamedASecond));
+    told_ = 0;
+    told_since_ = now;
+  }
+  if ((peer_up_ && guest_up_) || now < reopen_at_) return;
   reopen_at_ = now + kReopen;
-  if (!peer_.up()) peer_.reopen();
-  if (!guest_up_) guest_up_ = guest_.reopen();
+  if (!peer_up_ && (peer_up_ = peer_.reopen())) tell("the peer's interface is back");
+  if (!guest_up_ && (guest_up_ = guest_.reopen())) tell("the guest's interface is back");
 }
 
 // ---- the loop
@@ -446,7 +488,7 @@ uint64_t Bridge::next_event() const {
     if (deadline < kNever / kMicrosecond) next = std::min(next, deadline * kMicrosecond);
   }
   if (running_ && !ring_.empty()) next = std::min(next, guest_retry_);
-  if (!peer_.up() || !guest_up_) next = std::min(next, reopen_at_);
+  if (!peer_up_ || !guest_up_) next = std::min(next, reopen_at_);
   if (!guest_up_ && !stopped_) next = std::min(next, guest_lost_at_ + config_.grace);
   return next;
 }
@@ -459,10 +501,15 @@ void Bridge::wait(uint64_t until, int wake) {
                    static_cast<long>((until - now) % kSecond)};
   const bool want_peer = peer_head_due_ == kNever;
   const bool want_guest = guest_up_ && !guest_blocked_ && (running_ || vcpu_.asleep());
-  pollfd sources[] = {{peer_.descriptor(), static_cast<short>(want_peer ? POLLIN : 0), 0},
-                      {guest_.descriptor(), static_cast<short>(want_guest ? POLLIN : 0), 0},
+  const auto peer_events = static_cast<short>(want_peer ? POLLIN : 0);
+  const auto guest_events = static_cast<short>(want_guest ? POLLIN : 0);
+  pollfd sources[] = {{peer_.descriptor(), peer_events, 0},
+                      {guest_.descriptor(), guest_events, 0},
+                      {peer_.second_descriptor(), peer_events, 0},
+                      {guest_.second_descriptor(), guest_events, 0},
                       {wake, POLLIN, 0}};
-  if (ppoll(sources, 3, until == kNever ? nullptr : &timeout, nullptr) <= 0) return;
+  if (ppoll(sources, std::size(sources), until == kNever ? nullptr : &timeout, nullptr) <= 0)
+    return;
   if (sources[0].revents & (POLLERR | POLLNVAL)) peer_.check();
   if (sources[1].revents & (POLLERR | POLLNVAL)) guest_.check();
 }
@@ -475,13 +522,14 @@ uint64_t Bridge::outstanding() const {
   return engine_ ? vsnoop_stats(engine_, kGuest)->outstanding : 0;
 }
 
-uint64_t Bridge::finish(uint64_t now) {
+uint64_t Bridge::broken() const { return engine_ ? vsnoop_stats(engine_, kGuest)->broken : 0; }
+
+void Bridge::finish(uint64_t now) {
   peer_retry_ = guest_retry_ = 0;
   deliver(now, true);
   // Its answers to all of that may confirm promises; a batch may not hold them all.
   for (int i = 0; i < kBatch && read_guest(now); ++i) {
   }
-  const uint64_t broken = outstanding();
   if (engine_) pool_.give_list(vsnoop_guest_stop(engine_, kGuest, us(now)));
   emit(now);
   guest_retry_ = 0;
@@ -493,7 +541,6 @@ uint64_t Bridge::finish(uint64_t now) {
     pollfd room{peer_.descriptor(), POLLOUT, 0};
     poll(&room, 1, 1);
   }
-  return broken;
 }
 
 const struct vsnoop_guest_stats* Bridge::engine_stats() const {

@@ -12,6 +12,7 @@
 #include <cstdint>
 #include <cstdlib>
 #include <memory>
+#include <string>
 #include <type_traits>
 
 #include "snoop-core/vsnoop.h"
@@ -32,6 +33,8 @@ struct BridgeConfig {
   uint32_t link_queue = 0;     ///< bytes that may wait for the link towards the peer
   uint64_t grace = 0;          ///< ns that a vanished guest interface may take to come back
   uint64_t drain_timeout = 0;  ///< ns
+  /// Told in a sentence of what an operator wants to know at once; null: nobody.
+  void (*tell)(const std::string& text) = nullptr;
   VcpuConfig vcpu;
 };
 
@@ -49,8 +52,9 @@ struct BridgeCounts {
   // Frames dropped, by cause.
   uint64_t ring_full = 0, guest_down = 0, peer_down = 0, send_failed = 0, no_buffer = 0;
   uint64_t engine_from_peer = 0, engine_from_guest = 0;
-  uint64_t guest_lost = 0;  ///< times that the guest's interface went away
-  uint64_t peak_queue = 0;  ///< bytes waiting for the link
+  uint64_t guest_lost = 0, peer_lost = 0;  ///< times that the interface went away
+  uint64_t connections_broken = 0;         ///< reset because their promises could not be kept
+  uint64_t peak_queue = 0;                 ///< bytes waiting for the link
 };
 
 class Bridge {
@@ -74,8 +78,10 @@ class Bridge {
   /// Bytes promised and not yet confirmed by the guest.
   uint64_t outstanding() const;
   /// Gives the guest what is in its ring and the peer what waits for the link, whatever virtual CPU
-  /// and rate say, and breaks the promises that still stand by resets. Returns their bytes.
-  uint64_t finish(uint64_t now);
+  /// and rate say, and breaks the promises that still stand by resets.
+  void finish(uint64_t now);
+  /// Bytes whose promise was broken by resets, until now.
+  uint64_t broken() const;
 
   const BridgeCounts& counts() const { return counts_; }
   const struct vsnoop_guest_stats* engine_stats() const;
@@ -101,6 +107,11 @@ class Bridge {
   };
 
   void create_engine(uint64_t now);
+  static void on_broken(void* self, const struct vsnoop_flow_info* flow, uint32_t bytes,
+                        uint8_t reason);
+  void tell(const std::string& text) const {
+    if (config_.tell) config_.tell(text);
+  }
   uint64_t arrival_of(const Packet& packet, uint64_t now) const;
   bool read_peer(uint64_t now);
   void from_peer(Packet& packet, uint64_t now);
@@ -136,7 +147,9 @@ class Bridge {
   BridgeCounts counts_;
 
   bool running_ = false;  // the guest's virtual CPU, and its interface is up
-  bool guest_up_ = true;
+  bool guest_up_ = true, peer_up_ = true;
+  unsigned told_ = 0;  // broken connections named in this second
+  uint64_t told_since_ = 0;
   uint64_t guest_lost_at_ = 0;
   bool stopped_ = false;             // grace is over, the guest's flows were ended
   uint64_t reopen_at_ = 0;           // next attempt to open an interface that is gone

@@ -61,6 +61,7 @@ class FaultyPort : public PortInterface {
   Sent send(const Outgoing& frame, uint64_t now) override;
   uint64_t run(uint64_t now) override;
   int descriptor() const override { return port_->descriptor(); }
+  int second_descriptor() const override { return port_->second_descriptor(); }
   bool up() const override { return port_->up(); }
   void check() override { port_->check(); }
   bool reopen() override { return port_->reopen(); }

@@ -46,10 +46,14 @@ uint32_t FramePool::cost(uint32_t length) {
 
 uint32_t FramePool::cost(const Frame& frame) { return size_of_class(frame.size_class); }
 
-void FramePool::grow(int size_class) {
+bool FramePool::grow(int size_class) {
   const size_t size = size_of_class(size_class);
   const size_t count = kSlab / size;
-  slabs_.push_back(std::make_unique<std::byte[]>(count * size));
+  try {
+    slabs_.push_back(std::make_unique<std::byte[]>(count * size));
+  } catch (const std::bad_alloc&) {
+    return false;
+  }
   std::byte* slab = slabs_.back().get();
   for (size_t i = 0; i < count; ++i) {
     auto* frame = new (slab + i * size) Frame{};
@@ -57,12 +61,13 @@ void FramePool::grow(int size_class) {
     frame->capacity = static_cast<uint32_t>(size - sizeof(Frame));
     give(frame);
   }
+  return true;
 }
 
 Frame* FramePool::take(uint32_t length) {
   const int size_class = class_of(length);
   if (size_class < 0) return nullptr;
-  if (!free_[size_class]) grow(size_class);
+  if (!free_[size_class] && !grow(size_class)) return nullptr;
   Frame* frame = free_[size_class];
   free_[size_class] = frame->next;
   frame->next = nullptr;

@@ -29,6 +29,8 @@ static_assert(sizeof(VnetHeader) == 10);
 constexpr uint8_t kVnetNeedsChecksum = 1;  // VIRTIO_NET_HDR_F_NEEDS_CSUM
 constexpr uint8_t kVnetDataValid = 2;      // VIRTIO_NET_HDR_F_DATA_VALID
 constexpr uint8_t kVnetNoGso = 0;          // VIRTIO_NET_HDR_GSO_NONE
+constexpr uint8_t kVnetGsoTcp4 = 1;        // VIRTIO_NET_HDR_GSO_TCPV4
+constexpr uint8_t kVnetGsoUdp = 5;         // VIRTIO_NET_HDR_GSO_UDP_L4
 
 /// One buffer of the pool; its bytes follow the object.
 struct Frame {
@@ -84,7 +86,8 @@ class FramePool {
   FramePool(const FramePool&) = delete;
   FramePool& operator=(const FramePool&) = delete;
 
-  /// A buffer for `length` bytes (set as its length); null if longer than kLongest.
+  /// A buffer for `length` bytes (set as its length); null if longer than kLongest, or if there
+  /// is no memory.
   Frame* take(uint32_t length);
   void give(Frame* frame);
   /// Frees a list that the engine handed back.
@@ -111,7 +114,7 @@ class FramePool {
   }
 
   static int class_of(uint32_t length);
-  void grow(int size_class);
+  bool grow(int size_class);
 
   Frame* free_[kClasses] = {};
   std::vector<std::unique_ptr<std::byte[]>> slabs_;

@@ -6,6 +6,7 @@
 #include <linux/if_ether.h>
 #include <linux/if_packet.h>
 #include <net/if.h>
+#include <netinet/in.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -16,8 +17,7 @@
 #include <cstring>
 #include <stdexcept>
 
-#include "tools/live/interface.h"
-#include "tools/units.h"
+#include "tools/live/process.h"
 
 namespace vsnoop::live {
 namespace {
@@ -26,6 +26,7 @@ constexpr uint32_t kBlock = 256 * 1024;
 constexpr uint32_t kRing = 8 * 1024 * 1024;
 constexpr uint32_t kTag = 4;
 constexpr uint32_t kSlotAround = 128;  // slot header, addresses, virtio-net header, tag
+constexpr uint32_t kLongestRead = 8 * 65535 + 128;  // the kernel's GSO_MAX_SIZE (BIG TCP), headers
 
 [[noreturn]] void fail(const std::string& interface, const std::string& what, int error,
                        const char* advice) {
@@ -42,12 +43,12 @@ int set_option(int socket, int level, int name, const T& value) {
 
 Port::Port(std::string interface, FramePool& pool, uint32_t queue_bytes)
     : interface_(std::move(interface)), pool_(pool), queue_bytes_(queue_bytes) {
-  open();
+  open(interface_named(interface_));
 }
 
 Port::~Port() { close(); }
 
-void Port::open() {
+void Port::open(const InterfaceState& state) {
   // Protocol 0: nothing is received before bind().
   socket_ = ::socket(AF_PACKET, SOCK_RAW | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
   if (socket_ < 0) {
@@ -58,22 +59,17 @@ void Port::open() {
     fail(interface_, "packet socket", errno, "the kernel needs CONFIG_PACKET");
   }
   try {
-    configure();
+    configure(state);
   } catch (...) {
     close();
     throw;
   }
 }
 
-void Port::configure() {
-  const InterfaceState state = interface_state(interface_);
-  if (state.index == 0)
-    throw std::runtime_error(
-        fmt::format("{}: no such interface here; 'ip link' lists them", interface_));
-  if (!state.up)
-    throw std::runtime_error(
-        fmt::format("{}: is down; 'ip link set {} up' first", interface_, interface_));
-
+void Port::configure(const InterfaceState& state) {
+  if (const std::string why = unusable("interface", interface_, state); !why.empty())
+    throw std::runtime_error(why);
+  index_ = state.index;
   if (set_option(socket_, SOL_PACKET, PACKET_VERSION, int{TPACKET_V2}) != 0)
     fail(interface_, "PACKET_VERSION TPACKET_V2", errno, "the kernel must offer it");
   if (set_option(socket_, SOL_PACKET, PACKET_VNET_HDR, 1) != 0)
@@ -82,13 +78,17 @@ void Port::configure() {
     fail(interface_, "PACKET_IGNORE_OUTGOING", errno, "it needs Linux 4.20 or later");
   if (set_option(socket_, SOL_PACKET, PACKET_COPY_THRESH, 1) != 0)
     fail(interface_, "PACKET_COPY_THRESH", errno, "frames longer than a slot need it");
-  // Without CAP_NET_ADMIN the system's limit stays; then long frames are lost in bursts.
+  // In a user namespace nobody may exceed the system's limit: then bursts of long frames are lost.
   const int queue = static_cast<int>(queue_bytes_ / 2);  // the kernel doubles it
   if (set_option(socket_, SOL_SOCKET, SO_RCVBUFFORCE, queue) != 0 ||
-      set_option(socket_, SOL_SOCKET, SO_SNDBUFFORCE, queue) != 0)
-    fail(interface_, "SO_RCVBUFFORCE", errno,
-         "it needs CAP_NET_ADMIN: run as root, or 'setcap cap_net_raw,cap_net_admin+ep' the "
-         "program");
+      set_option(socket_, SOL_SOCKET, SO_SNDBUFFORCE, queue) != 0) {
+    set_option(socket_, SOL_SOCKET, SO_RCVBUF, queue);
+    set_option(socket_, SOL_SOCKET, SO_SNDBUF, queue);
+    say(fmt::format(
+        "warning: {}: no more buffer than net.core.rmem_max and wmem_max allow; bursts of long "
+        "frames may be lost (outside of a user namespace CAP_NET_ADMIN helps)",
+        interface_));
+  }
 
   slot_bytes_ = std::clamp(std::bit_ceil(state.mtu + ETH_HLEN + 8 + kSlotAround), 2048U, 16384U);
   map_ring();
@@ -105,6 +105,15 @@ void Port::configure() {
   address.sll_ifindex = static_cast<int>(state.index);
   if (::bind(socket_, reinterpret_cast<sockaddr*>(&address), sizeof address) != 0)
     fail(interface_, "bind", errno, "");
+
+  if (!UdpSuper::needed()) return;
+  const bool first = !udp_super_;
+  if (first) udp_super_ = std::make_unique<UdpSuper>();
+  if (!udp_super_->open(state.index, queue) && first)
+    say(
+        fmt::format("warning: {}: this kernel shows UDP super-frames (of QUIC and WireGuard in "
+                    "containers) only with CAP_BPF ({}); they are lost",
+                    interface_, std::strerror(errno)));
 }
 
 void Port::map_ring() {
@@ -128,18 +137,22 @@ void Port::close() {
   shown_ = false;
   if (ring_) munmap(ring_, ring_bytes_);
   ring_ = nullptr;
+  end_split();
   if (socket_ >= 0) {
     losses();
     ::close(socket_);
   }
   socket_ = -1;
+  tx_ring_.close();
+  if (udp_super_) udp_super_->close();
 }
 
 bool Port::reopen() {
-  const InterfaceState state = interface_state(interface_);
+  InterfaceState state = interface_with(index_);
+  if (state.index == 0) state = interface_named(interface_);
   if (state.index == 0 || !state.up) return false;
   try {
-    open();
+    open(state);
   } catch (const std::runtime_error&) {
     return false;  // it vanished again; the bridge retries
   }
@@ -158,7 +171,10 @@ PortLosses Port::losses() {
   socklen_t length = sizeof stats;
   if (socket_ >= 0 && getsockopt(socket_, SOL_PACKET, PACKET_STATISTICS, &stats, &length) == 0)
     losses_.overrun += stats.tp_drops;  // reading it sets it to zero
-  return losses_;
+  PortLosses losses = losses_;
+  // The kernel counts those that only udp_super_ is shown, too.
+  losses.overrun -= std::min(losses.overrun, udp_supers_);
+  return losses;
 }
 
 void Port::release_slot() {
@@ -170,25 +186,31 @@ void Port::release_slot() {
 
 // Reads a frame that is longer than its slot; leaves room for a tag in front of it.
 bool Port::read_long(uint32_t length, uint32_t room) {
-  Frame* frame = pool_.take(length + room);
+  Frame* frame = nullptr;
+  uint8_t* data = nullptr;
+  if (length + room > kLongestRead) {
+    ++losses_.oversized;
+  } else if ((frame = pool_.take(length + room))) {
+    data = frame->data() + room;
+  } else {
+    if (!longest_) longest_ = std::make_unique_for_overwrite<uint8_t[]>(kLongestRead);
+    data = longest_.get() + room;
+  }
   uint8_t nothing;
   iovec parts[2] = {{&current_.vnet, sizeof current_.vnet}, {&nothing, 1}};
-  if (frame) parts[1] = {frame->data() + room, length};
+  if (data) parts[1] = {data, length};
   msghdr message{};
   message.msg_iov = parts;
   message.msg_iovlen = 2;
   const ssize_t got = recvmsg(socket_, &message, MSG_DONTWAIT | MSG_TRUNC);
-  if (!frame) {
-    ++losses_.oversized;
-    return false;
-  }
+  if (!data) return false;
   if (got != static_cast<ssize_t>(length + sizeof current_.vnet)) {
-    pool_.give(frame);
+    if (frame) pool_.give(frame);
     ++losses_.overrun;
     return false;
   }
   current_.frame = frame;
-  current_.data = frame->data() + room;
+  current_.data = data;
   current_.length = length;
   return true;
 }
@@ -221,32 +243,104 @@ void Port::shape(bool tagged, uint32_t tpid, uint32_t tci, bool verified) {
   }
 }
 
+// Reads the next slot into current_. False: it was lost, or will be shown in parts.
+bool Port::read_slot() {
+  uint8_t* slot = ring_ + static_cast<size_t>(next_) * slot_bytes_;
+  const auto* header = reinterpret_cast<tpacket2_hdr*>(slot);
+  const uint32_t status = header->tp_status;
+  const bool tagged = status & TP_STATUS_VLAN_VALID;
+  current_.frame = nullptr;
+  current_.arrival = header->tp_sec * kSecond + header->tp_nsec;
+  if (status & TP_STATUS_COPY) {
+    if (!read_long(header->tp_len, tagged ? kTag : 0)) return false;
+  } else if (header->tp_snaplen < header->tp_len) {
+    ++losses_.overrun;  // too long for a slot, and the socket's buffer was full
+    return false;
+  } else {
+    current_.data = slot + header->tp_mac;
+    current_.length = header->tp_len;
+    std::memcpy(&current_.vnet, current_.data - sizeof current_.vnet, sizeof current_.vnet);
+  }
+  const uint32_t tpid = status & TP_STATUS_VLAN_TPID_VALID ? header->tp_vlan_tpid : ETH_P_8021Q;
+  shape(tagged, tpid, header->tp_vlan_tci, status & TP_STATUS_CSUM_VALID);
+  if (Splitter::kernel_takes(current_)) return true;
+  if (split_.begin(current_)) {
+    splitting_ = true;
+    source_ = current_.frame;
+    return false;
+  }
+  if (current_.length <= FramePool::kLongest) return true;
+  ++losses_.oversized;
+  return false;
+}
+
+bool Port::show_part() {
+  Frame* part = split_.next(pool_);
+  if (!part) {
+    ++losses_.oversized;
+    split_.stop();
+    return false;
+  }
+  current_ = {part->data(), part->length, part->checksum, part->vnet, part, current_.arrival};
+  return true;
+}
+
+void Port::end_split() {
+  if (source_) pool_.give(source_);
+  source_ = nullptr;
+  if (splitting_udp_)
+    udp_super_->pop();
+  else if (splitting_)
+    release_slot();
+  splitting_ = splitting_udp_ = false;
+  split_.stop();
+}
+
+// Whether the frame in the slot may come after UDP super-frames that are older: TCP need not wait.
+bool Port::slot_may_wait(const uint8_t* slot) const {
+  const auto* header = reinterpret_cast<const tpacket2_hdr*>(slot);
+  const uint8_t* frame = slot + header->tp_mac;
+  const uint32_t type = static_cast<uint32_t>(frame[12] << 8 | frame[13]);
+  return !(type == ETH_P_IP && frame[23] == IPPROTO_TCP) &&
+         !(type == ETH_P_IPV6 && frame[20] == IPPROTO_TCP);
+}
+
+// Begins to show the next UDP super-frame in parts. Those that hold TCP in a tunnel came with the
+// others already.
+bool Port::begin_udp_super() {
+  const Packet* super = udp_super_->peek();
+  if (!super) return false;
+  Packet as_tcp = *super;
+  as_tcp.vnet.gso_type = kVnetGsoTcp4;
+  if (split_.begin(as_tcp) || !split_.begin(*super)) {
+    split_.stop();
+    udp_super_->pop();
+    return begin_udp_super();
+  }
+  current_.arrival = super->arrival;
+  ++udp_supers_;
+  return splitting_ = splitting_udp_ = true;
+}
+
 bool Port::peek(Packet& packet, uint64_t) {
   while (!shown_) {
     if (!ring_) return false;
-    uint8_t* slot = ring_ + static_cast<size_t>(next_) * slot_bytes_;
-    const auto* header = reinterpret_cast<tpacket2_hdr*>(slot);
-    const uint32_t status = __atomic_load_n(&header->tp_status, __ATOMIC_ACQUIRE);
-    if (!(status & TP_STATUS_USER)) return false;
-    const bool tagged = status & TP_STATUS_VLAN_VALID;
-    current_.frame = nullptr;
-    current_.arrival = header->tp_sec * kSecond + header->tp_nsec;
-    if (status & TP_STATUS_COPY) {
-      shown_ = read_long(header->tp_len, tagged ? kTag : 0);
-    } else if (header->tp_snaplen < header->tp_len) {
-      ++losses_.overrun;  // too long for a slot, and the socket's buffer was full
-    } else {
-      current_.data = slot + header->tp_mac;
-      current_.length = header->tp_len;
-      std::memcpy(&current_.vnet, current_.data - sizeof current_.vnet, sizeof current_.vnet);
-      shown_ = true;
-    }
-    if (!shown_) {
-      release_slot();
+    if (splitting_) {
+      if (split_.more() && (shown_ = show_part())) break;
+      end_split();
       continue;
     }
-    const uint32_t tpid = status & TP_STATUS_VLAN_TPID_VALID ? header->tp_vlan_tpid : ETH_P_8021Q;
-    shape(tagged, tpid, header->tp_vlan_tci, status & TP_STATUS_CSUM_VALID);
+    const uint8_t* slot = ring_ + static_cast<size_t>(next_) * slot_bytes_;
+    const auto* header = reinterpret_cast<const tpacket2_hdr*>(slot);
+    const bool there = __atomic_load_n(&header->tp_status, __ATOMIC_ACQUIRE) & TP_STATUS_USER;
+    if (udp_super_ && (!there || slot_may_wait(slot))) {
+      const Packet* super = udp_super_->peek();
+      const uint64_t time = header->tp_sec * kSecond + header->tp_nsec;
+      if (super && (!there || super->arrival <= time) && begin_udp_super()) continue;
+    }
+    if (!there) return false;
+    shown_ = read_slot();
+    if (!shown_ && !splitting_) release_slot();
   }
   packet = current_;
   return true;
@@ -256,10 +350,13 @@ void Port::pop(Packet& packet) {
   if (packet.frame) pool_.give(packet.frame);
   packet.frame = nullptr;
   shown_ = false;
-  release_slot();
+  if (!splitting_)
+    release_slot();
+  else if (!split_.more())
+    end_split();
 }
 
-Sent Port::send(const Outgoing& frame, uint64_t) {
+Sent Port::send(const Outgoing& frame, uint64_t now) {
   if (socket_ < 0) return Sent::kDown;
   VnetHeader vnet = frame.vnet;
   vnet.flags &= kVnetNeedsChecksum;
@@ -269,19 +366,45 @@ Sent Port::send(const Outgoing& frame, uint64_t) {
   msghdr message{};
   message.msg_iov = parts;
   message.msg_iovlen = frame.body_length ? 3 : 2;
-  if (sendmsg(socket_, &message, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0) return Sent::kYes;
-  switch (errno) {
-    case EAGAIN:
-    case ENOBUFS:
-    case ENOMEM:
+  if (sendmsg(socket_, &message, MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
+    return refused(errno, frame, now);
+  patience_.sent();
+  return Sent::kYes;
+}
+
+// A frame over the MTU. A kernel bridge passes four bytes more (IEEE 802.3as leaves room for a
+// tag), and does not count a tag that it keeps outside of the frame.
+Sent Port::send_long(const Outgoing& frame, uint64_t now) {
+  const uint32_t type = static_cast<uint32_t>(frame.head[12] << 8 | frame.head[13]);
+  const uint32_t tag = type == ETH_P_8021Q || type == ETH_P_8021AD ? kTag : 0;
+  if (frame.length() - tag <= interface_with(index_).mtu + ETH_HLEN + kTag) {
+    const int error = tx_ring_.send(index_, frame);
+    if (error == 0) return Sent::kYes;
+    if (error != EMSGSIZE && error != ENOBUFS) return refused(error, frame, now);
+  }
+  ++losses_.too_long;
+  return Sent::kFailed;
+}
+
+Sent Port::refused(int error, const Outgoing& frame, uint64_t now) {
+  switch (error) {
     case EINTR:
       return Sent::kLater;
+    case EAGAIN:
+    case ENOBUFS:
+      if (patience_.try_again(now, error == EAGAIN)) return Sent::kLater;
+      ++losses_.no_room;
+      return Sent::kFailed;
     case ENETDOWN:
     case ENXIO:
     case ENODEV:
       close();
       return Sent::kDown;
+    case EMSGSIZE:
+      return send_long(frame, now);
     default:
+      // ENOMEM, too: the kernel says so of a super-frame that it cannot take apart.
+      ++losses_.refused;
       return Sent::kFailed;
   }
 }

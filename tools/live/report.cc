@@ -68,6 +68,24 @@ Json settings(const BridgeConfig& config) {
   return json;
 }
 
+Json dropped_part(const Subject& subject) {
+  const BridgeCounts& counts = subject.bridge.counts();
+  const PortLosses peer = subject.peer.losses(), guest = subject.guest.losses();
+  return {{"ring_full", counts.ring_full},
+          {"guest_down", counts.guest_down},
+          {"peer_down", counts.peer_down},
+          {"send_failed", counts.send_failed},
+          {"no_buffer", counts.no_buffer},
+          {"by_the_rules_from_peer", counts.engine_from_peer},
+          {"by_the_rules_from_guest", counts.engine_from_guest},
+          {"peer_port_overrun", peer.overrun},
+          {"guest_port_overrun", guest.overrun},
+          {"oversized", peer.oversized + guest.oversized},
+          {"refused_too_long", peer.too_long + guest.too_long},
+          {"refused_no_room", peer.no_room + guest.no_room},
+          {"refused_by_kernel", peer.refused + guest.refused}};
+}
+
 Json engine_part(const struct vsnoop_guest_stats& stats, uint32_t flows) {
   Json reasons = Json::object();
   for (unsigned i = 0; i < VSNOOP_REASONS; ++i)
@@ -91,10 +109,9 @@ const char* policy_name(uint8_t policy) {
   return policy == VSNOOP_POLICY_OFF ? "off" : policy == VSNOOP_POLICY_RING ? "ring" : "hold";
 }
 
-Json report(const Subject& subject, uint64_t now, uint64_t broken) {
+Json report(const Subject& subject, uint64_t now) {
   const Bridge& bridge = subject.bridge;
   const BridgeCounts& counts = bridge.counts();
-  const PortLosses peer = subject.peer.losses(), guest = subject.guest.losses();
   Json json = {{"seconds", static_cast<double>(now - subject.started) / kSecond},
                {"settings", settings(subject.config)},
                {"guest_ran_seconds", static_cast<double>(bridge.vcpu_ran(now)) / kSecond},
@@ -103,21 +120,13 @@ Json report(const Subject& subject, uint64_t now, uint64_t broken) {
                {"from_guest", traffic(counts.from_guest)},
                {"to_peer", traffic(counts.to_peer)},
                {"emitted", counts.emitted},
-               {"dropped",
-                {{"ring_full", counts.ring_full},
-                 {"guest_down", counts.guest_down},
-                 {"peer_down", counts.peer_down},
-                 {"send_failed", counts.send_failed},
-                 {"no_buffer", counts.no_buffer},
-                 {"by_the_rules_from_peer", counts.engine_from_peer},
-                 {"by_the_rules_from_guest", counts.engine_from_guest},
-                 {"peer_port_overrun", peer.overrun},
-                 {"guest_port_overrun", guest.overrun},
-                 {"oversized", peer.oversized + guest.oversized}}},
+               {"dropped", dropped_part(subject)},
                {"ring_peak_slots", bridge.ring_peak()},
                {"link_queue_peak_bytes", counts.peak_queue},
                {"guest_lost", counts.guest_lost},
-               {"broken_promise_bytes", broken}};
+               {"peer_lost", counts.peer_lost},
+               {"broken_connections", counts.connections_broken},
+               {"broken_promise_bytes", bridge.broken()}};
   if (!subject.faulty.empty()) {
     FaultCounts sum;
     for (const FaultyPort* port : subject.faulty) {
@@ -134,6 +143,90 @@ Json report(const Subject& subject, uint64_t now, uint64_t broken) {
   if (const auto* stats = bridge.engine_stats())
     json["engine"] = engine_part(*stats, bridge.flows());
   return json;
+}
+
+namespace {
+
+// One family of Prometheus's text format.
+class Family {
+ public:
+  Family(std::string& out, const char* name, const char* type, const char* help)
+      : out_(out), name_(name) {
+    out_ +=
+        fmt::format("# HELP vsnoop_live_{} {}\n# TYPE vsnoop_live_{} {}\n", name, help, name, type);
+  }
+  Family& add(double value, const std::string& labels = "") {
+    out_ += fmt::format("vsnoop_live_{}{} {}\n", name_, labels.empty() ? "" : "{" + labels + "}",
+                        value);
+    return *this;
+  }
+  Family& add(uint64_t value, const std::string& labels = "") {
+    out_ += fmt::format("vsnoop_live_{}{} {}\n", name_, labels.empty() ? "" : "{" + labels + "}",
+                        value);
+    return *this;
+  }
+
+ private:
+  std::string& out_;
+  const char* name_;
+};
+
+}  // namespace
+
+std::string metrics(const Subject& subject, uint64_t now) {
+  const Bridge& bridge = subject.bridge;
+  const BridgeCounts& counts = bridge.counts();
+  std::string out;
+  Family(out, "uptime_seconds", "gauge", "Time since the start.")
+      .add(static_cast<double>(now - subject.started) / kSecond);
+  const struct {
+    const char* label;
+    const Traffic& traffic;
+  } ways[] = {{"direction=\"from_peer\"", counts.from_peer},
+              {"direction=\"to_guest\"", counts.to_guest},
+              {"direction=\"from_guest\"", counts.from_guest},
+              {"direction=\"to_peer\"", counts.to_peer}};
+  Family frames(out, "frames_total", "counter", "Frames; a super-frame is one.");
+  for (const auto& way : ways) frames.add(way.traffic.frames, way.label);
+  Family bytes(out, "bytes_total", "counter", "Bytes of frames, headers included.");
+  for (const auto& way : ways) bytes.add(way.traffic.bytes, way.label);
+  Family drops(out, "dropped_frames_total", "counter", "Frames dropped, by cause.");
+  const Json causes = dropped_part(subject);
+  for (const auto& [cause, number] : causes.items())
+    if (cause != "send_failed")  // the sum of those that begin with refused_
+      drops.add(number.get<uint64_t>(), fmt::format("cause=\"{}\"", cause));
+  Family(out, "interface_lost_total", "counter", "Times that an interface went away.")
+      .add(counts.guest_lost, "side=\"guest\"")
+      .add(counts.peer_lost, "side=\"peer\"");
+  Family(out, "broken_connections_total", "counter",
+         "Connections reset because promises could not be kept.")
+      .add(counts.connections_broken);
+  Family(out, "broken_promise_bytes_total", "counter", "Bytes promised in those.")
+      .add(bridge.broken());
+  Family(out, "ring_slots_used", "gauge", "Slots of the guest's ring in use.")
+      .add(uint64_t{bridge.ring_used()});
+  const auto* stats = bridge.engine_stats();
+  if (!stats) return out;
+  Family(out, "connections", "gauge", "Connections tracked.").add(uint64_t{bridge.flows()});
+  Family(out, "early_acks_total", "counter", "ACKs that promised something new.")
+      .add(stats->early_acks);
+  Family(out, "promised_bytes_total", "counter", "Bytes acknowledged early.")
+      .add(stats->promised_bytes);
+  Family(out, "outstanding_bytes", "gauge", "Bytes promised, not yet confirmed by the guest.")
+      .add(stats->outstanding);
+  Family(out, "held_bytes", "gauge", "Memory of frames in custody.").add(stats->held);
+  Family(out, "redelivered_frames_total", "counter", "Frames delivered to the guest again.")
+      .add(stats->redelivered_frames);
+  Family(out, "guest_latency_seconds", "summary", "From taking data to the guest's own ACK.");
+  out += fmt::format("vsnoop_live_guest_latency_seconds_sum {}\n",
+                     static_cast<double>(stats->latency_us_sum) * 1e-6);
+  out += fmt::format("vsnoop_live_guest_latency_seconds_count {}\n", stats->latency_samples);
+  Family reasons(out, "reasons_total", "counter", "Verdicts and events, by reason.");
+  for (unsigned i = 0; i < VSNOOP_REASONS; ++i)
+    if (stats->reasons[i])
+      reasons.add(stats->reasons[i],
+                  fmt::format("reason=\"{}\"", vsnoop_reason_name(static_cast<uint8_t>(i))));
+  return out;
 }
 
 // The reasons that refused most promises since the last time.

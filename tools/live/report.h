@@ -24,8 +24,11 @@ struct Subject {
   uint64_t started;  ///< ns
 };
 
-/// All counters. `broken`: bytes whose promise was taken back by a reset.
-nlohmann::ordered_json report(const Subject& subject, uint64_t now, uint64_t broken);
+/// All counters.
+nlohmann::ordered_json report(const Subject& subject, uint64_t now);
+
+/// The same for Prometheus, in its text format.
+std::string metrics(const Subject& subject, uint64_t now);
 
 /// "off", "ring" or "hold".
 const char* policy_name(uint8_t policy);
