@@ -53,6 +53,28 @@ for script in usr/sbin/vsnoop-migrate etc/xen/scripts/vif-vsnoop{,-openvswitch,-
 done
 man=$dir/tools/usr/share/man/man8
 [[ -s $man/vsnoop-xen.8.gz && -s $man/vsnoop-migrate.8.gz ]] || fail "no manual page"
+for page in man8/vsnoop-live.8 man1/vsnoop.1 man1/vsnoop-replay.1; do
+  said=$(groff -man -Tutf8 -ww -z <(zcat "$dir/tools/usr/share/man/$page.gz") 2>&1) ||
+    fail "$page: groff fails"
+  [[ ! $said ]] || fail "$page: $said"
+done
+holds "vsnoop-live(8)" "$(zcat "$man/vsnoop-live.8.gz")" 'drain\-timeout'
+complete() { # WORD...: what bash offers for the last one
+  bash -c '. "$1"; shift; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _vsnoop; echo "${COMPREPLY[*]}"' \
+    - "$dir/tools/usr/share/bash-completion/completions/vsnoop" "$@"
+}
+[[ $(complete vsnoop li) == live ]] || fail "completion of a command: $(complete vsnoop li)"
+[[ $(complete vsnoop live --pol) == --policy ]] || fail "completion: $(complete vsnoop live --pol)"
+[[ $(complete vsnoop live --policy h) == hold ]] || fail "completion of a value"
+service=$dir/tools/lib/systemd/system/vsnoop-live@.service
+if command -v systemd-analyze >/dev/null; then
+  sed "s|/usr/bin/vsnoop|$dir/tools/usr/bin/vsnoop|" "$service" >"$dir/vsnoop-live@test.service"
+  said=$(systemd-analyze verify --man=no "$dir/vsnoop-live@test.service" 2>&1) ||
+    fail "the service: $said"
+  said=$(systemd-analyze security --offline=true "$dir/vsnoop-live@test.service" --threshold=25 2>&1) ||
+    fail "the service is too open: $(tail -n 1 <<<"$said")"
+fi
+holds "the service's options" "$(dpkg-deb -I "$tools" conffiles)" /etc/vsnoop/live/example.conf
 holds "the tools' dependencies" "$(dpkg-deb -f "$tools" Depends)" libxenstore
 [[ $(dpkg-deb -f "$tools" Depends) != *dkms* ]] || fail "the tools depend on dkms"
 holds "configuration files" "$(dpkg-deb -I "$tools" conffiles)" /etc/vsnoop/xen.conf
