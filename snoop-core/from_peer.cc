@@ -237,7 +237,7 @@ Verdict Engine::take(Scene& scene, Reason reason) {
       return forward(scene, pause, false);
   }
   if (VSNOOP_UNLIKELY(before(s.end(), scene.seen)) && reason != VSNOOP_REASON_above_hole &&
-      meets_passed(scene))
+      flow.is(flow_sack) && meets_passed(scene))
     return forward(scene, VSNOOP_REASON_passed_above, false);
   const bool first = flow.custody == no_custody;  // note_acceptable() has found none
   Custody* custody = acquire(scene.ref, flow, scene.now);

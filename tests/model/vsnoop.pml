@@ -14,6 +14,7 @@
  * before their transitions; which of them have none, and why:
  *   P0 P2 P8 P9 P10 P12   nothing but a number in order and an end exists here
  *   G6                    the guest does not reset; a ring that is gone for good stands for it
+ *   G9                    there are no paths here
  * tests/model/model_test.py keeps labels, list, documents and code together; and it plays courses
  * of the model, which COURSE prints, to the engine itself.
  *
