@@ -160,9 +160,9 @@ class WhatIf {
     std::unique_ptr<Lag> lag;  // with a virtual CPU
     uint32_t waiting = 0;      // events of it
     uint8_t lane = 0;
-    bool begun = false;   // the engine was shown a segment of it
-    bool over = false;    // ends with the last of them
-    bool reused = false;  // its tuple is used anew
+    bool begun = false;         // the engine was shown a segment of it
+    bool over = false;          // ends with the last of them
+    bool reused = false;        // its tuple is used anew
     std::vector<uint8_t> tags;  // VLAN tags of the guest's last frame
   };
   struct Event {
