@@ -116,7 +116,7 @@ TEST_CASE("Liveness: ring progress is a sign of life: an idle guest sends nothin
 }
 
 TEST_CASE(
-    "Liveness: of a ring that nobody sees, progress is no sign of life; the guest's frames are") {
+    "Liveness: of a ring that nobody sees, progress is no sign of life, the guest's frames are") {
   Setup setup;
   setup.guest.ring_unseen = 1;
   Established c(setup);
