@@ -6,7 +6,6 @@
 
 #include <algorithm>
 #include <array>
-#include <cstring>
 
 #include "tools/replay/pcapng_reader.h"
 
@@ -42,7 +41,7 @@ ssize_t CaptureReader::read_stream(void* self, char* to, size_t bytes) {
   auto& reader = *static_cast<CaptureReader*>(self);
   try {
     const size_t got = std::min(bytes, reader.input_.want(bytes));
-    std::memcpy(to, reader.input_.data(), got);
+    std::copy_n(reader.input_.data(), got, to);
     reader.input_.consume(got);
     return static_cast<ssize_t>(got);
   } catch (const CaptureError& error) {
