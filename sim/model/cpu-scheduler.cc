@@ -84,7 +84,7 @@ CpuScheduler::Wake(Vcpu* vcpu)
         {
             Reschedule();
         }
-        else if (!m_decide.IsRunning())
+        else if (m_decide.IsExpired())
         {
             m_decide =
                 Simulator::Schedule(earliest - Simulator::Now(), &CpuScheduler::Decide, this);

@@ -28,6 +28,21 @@ namespace
 constexpr uint32_t ETHERNET = 14;
 constexpr uint32_t HEADERS = ETHERNET + 60 + 60;
 constexpr uint32_t SLOT = 4096;
+
+/// ns-3 from 3.42 on wants to be told the type of an enumeration; before, it must not be.
+template <typename E, typename Member>
+auto
+EnumAccessor(Member member, int) -> decltype(MakeEnumAccessor<E>(member))
+{
+    return MakeEnumAccessor<E>(member);
+}
+
+template <typename E, typename Member>
+auto
+EnumAccessor(Member member, long) -> decltype(MakeEnumAccessor(member))
+{
+    return MakeEnumAccessor(member);
+}
 constexpr uint8_t TCP = 6;
 constexpr uint8_t SYN = 2;
 // ns-3's SYNs announce no MSS, which means 536 bytes (RFC 9293 3.7.1); segments of SegmentSize come
@@ -125,12 +140,12 @@ SnoopEngine::GetTypeId()
             .AddAttribute("Policy",
                           "On what ground data is acknowledged.",
                           EnumValue(HOLD),
-                          MakeEnumAccessor(&SnoopEngine::m_policy),
+                          EnumAccessor<Policy>(&SnoopEngine::m_policy, 0),
                           MakeEnumChecker(OFF, "off", RING, "ring", HOLD, "hold"))
             .AddAttribute("Engage",
                           "For which connections.",
                           EnumValue(ALWAYS),
-                          MakeEnumAccessor(&SnoopEngine::m_engage),
+                          EnumAccessor<Engage>(&SnoopEngine::m_engage, 0),
                           MakeEnumChecker(ALWAYS, "always", AUTO, "auto"))
             .AddAttribute("EarlySack",
                           "Policy hold: report out-of-order data on the guest's behalf, too.",
@@ -498,7 +513,7 @@ SnoopEngine::Settle()
     m_settling = false;
 
     const uint64_t deadline = vsnoop_deadline(m_engine);
-    if (deadline == UINT64_MAX || (m_tick.IsRunning() && m_tickAt <= deadline))
+    if (deadline == UINT64_MAX || (!m_tick.IsExpired() && m_tickAt <= deadline))
     {
         return; // a tick that comes early asks again
     }
