@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 # Configures and builds build/KIND.
-#   scripts/build.sh KIND      release: g++ -O2 -g | clang: clang++ 14 | san: g++, ASan and UBSan |
+#   scripts/build.sh KIND      release: g++ -O2 -g | clang: clang++ | san: g++, ASan and UBSan |
 #                              sim: the ns-3 module, against Debian's ns-3
 # JOBS=N limits the parallel compilers (default: one per processor).
 set -euo pipefail
@@ -11,7 +11,7 @@ kind=${1:?usage: build.sh release|clang|san|sim}
 source=.
 case $kind in
   release) options=(-DCMAKE_C_COMPILER=gcc -DCMAKE_CXX_COMPILER=g++) ;;
-  clang) options=(-DCMAKE_C_COMPILER=clang-14 -DCMAKE_CXX_COMPILER=clang++-14) ;;
+  clang) options=(-DCMAKE_C_COMPILER=clang -DCMAKE_CXX_COMPILER=clang++) ;;
   san) options=(-DCMAKE_C_COMPILER=gcc -DCMAKE_CXX_COMPILER=g++ -DVSNOOP_SANITIZE=ON) ;;
   sim) source=sim options=(-DCMAKE_CXX_COMPILER=g++) ;;
   *)

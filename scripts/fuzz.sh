@@ -13,7 +13,7 @@ shift
 (($#)) || set -- parse edit engine pcap log xenstore flows conf settings
 flags="-fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all"
 if [[ ${COVERAGE:-0} == 1 ]]; then flags+=" -fprofile-instr-generate -fcoverage-mapping"; fi
-cmake -S . -B build/fuzz -G Ninja -DCMAKE_C_COMPILER=clang-14 -DCMAKE_CXX_COMPILER=clang++-14 \
+cmake -S . -B build/fuzz -G Ninja -DCMAKE_C_COMPILER=clang -DCMAKE_CXX_COMPILER=clang++ \
   -DCMAKE_CXX_FLAGS="$flags" -DVSNOOP_FUZZ=ON >/dev/null
 cmake --build build/fuzz --parallel "${JOBS:-$(nproc)}" --target "${@/#/fuzz-}"
 
@@ -49,8 +49,8 @@ for target in "$@"; do
     grep -E 'SUMMARY|: .*: ' "build/fuzz/$target.log" | tail -n 4 || true
   fi
   if [[ ${COVERAGE:-0} == 1 ]]; then
-    llvm-profdata-14 merge -o "build/fuzz/$target.profdata" "build/fuzz/$target.profraw"
-    llvm-cov-14 report "build/fuzz/tests/fuzz/fuzz-$target" snoop-core \
+    llvm-profdata merge -o "build/fuzz/$target.profdata" "build/fuzz/$target.profraw"
+    llvm-cov report "build/fuzz/tests/fuzz/fuzz-$target" snoop-core \
       -instr-profile "build/fuzz/$target.profdata" | grep -E '^(Filename|TOTAL|.*\.cc)' || true
   fi
 done

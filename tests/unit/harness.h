@@ -16,7 +16,6 @@
 //   contents of every frame, none freed twice, in the ring, or never, none re-delivered in a storm.
 #pragma once
 
-#include <catch2/catch.hpp>
 #include <cstddef>
 #include <cstdint>
 #include <deque>
@@ -28,6 +27,7 @@
 #include <vector>
 
 #include "snoop-core/vsnoop.h"
+#include "tests/unit/catch.h"
 
 namespace vsnoop_test {
 
@@ -368,7 +368,7 @@ uint8_t content(bool from_peer, uint32_t n);
 // --- matchers ------------------------------------------------------------------------------------
 
 /// Verdict of a given action and reason.
-class VerdictIs : public Catch::MatcherBase<Outcome> {
+class VerdictIs : public MatcherBase<Outcome> {
  public:
   VerdictIs(int action, int reason) : action_(action), reason_(reason) {}
   bool match(const Outcome& o) const override {
@@ -386,7 +386,7 @@ inline VerdictIs Edited(int reason = -1) { return {VSNOOP_EDIT, reason}; }
 inline VerdictIs Dropped(int reason = -1) { return {VSNOOP_DROP, reason}; }
 
 /// A list of packets that fits a description, e.g. CHECK_THAT(c.emitted(), OneAck(1001)).
-class PacketsAre : public Catch::MatcherBase<std::vector<Packet>> {
+class PacketsAre : public MatcherBase<std::vector<Packet>> {
  public:
   PacketsAre(std::string text, std::function<bool(const std::vector<Packet>&)> test)
       : text_(std::move(text)), test_(std::move(test)) {}

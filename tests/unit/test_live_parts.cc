@@ -27,7 +27,7 @@
 
 using namespace vsnoop;
 using namespace vsnoop::live;
-using Catch::Matchers::Contains;
+using vsnoop_test::Contains;
 using vsnoop_test::Connection;
 using vsnoop_test::data;
 

@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include <catch2/catch.hpp>
+#include "tests/unit/catch.h"
 #include "tools/live/port.h"
 #include "tools/live/split.h"
 

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 #include <algorithm>
-#include <catch2/catch.hpp>
 #include <chrono>
 #include <cstdint>
 #include <cstdlib>
@@ -9,6 +8,7 @@
 #include <thread>
 #include <vector>
 
+#include "tests/unit/catch.h"
 #include "tools/load/ledger.h"
 #include "tools/load/pattern.h"
 #include "tools/load/phase.h"

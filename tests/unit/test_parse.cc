@@ -4,12 +4,12 @@
 // down here byte by byte, and stand in heap blocks of their exact size, so that a sanitizer build
 // sees every read past the end.
 #define VSNOOP_ONE_UNIT
-#include <catch2/catch.hpp>
 #include <memory>
 #include <random>
 #include <vector>
 
 #include "snoop-core/segment.cc"
+#include "tests/unit/catch.h"
 
 namespace {
 

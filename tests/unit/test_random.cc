@@ -8,7 +8,6 @@
 // and nothing is held or promised any more. Independent of harness.h, so that the two check each
 // other.
 #include <algorithm>
-#include <catch2/catch.hpp>
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
@@ -21,6 +20,7 @@
 #include <vector>
 
 #include "snoop-core/vsnoop.h"
+#include "tests/unit/catch.h"
 
 namespace {
 

@@ -8,7 +8,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <catch2/catch.hpp>
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
@@ -20,6 +19,7 @@
 #include <random>
 #include <sstream>
 
+#include "tests/unit/catch.h"
 #include "tools/replay/capture.h"
 #include "tools/replay/oracle.h"
 #include "tools/replay/pcapng.h"
@@ -1361,7 +1361,7 @@ TEST_CASE("replay: directories are searched, their other files let be", "[replay
   write_bytes(directory / "a/broken.pcap", "no capture");
   CHECK(replay(options, status_unreadable)["files"].size() == 1);
   options.pcapng = directory / "out.pcapng";
-  CHECK_THROWS_WITH(run_replay(options), Catch::Contains("exactly one capture; there are 2"));
+  CHECK_THROWS_WITH(run_replay(options), vsnoop_test::Contains("exactly one capture; there are 2"));
 }
 
 TEST_CASE("replay: -w inserts the early ACKs and leaves the capture as it was", "[replay]") {
@@ -1428,7 +1428,7 @@ TEST_CASE("replay: --plot draws a picture or says what it needs", "[replay]") {
   Options options = of("download.pcap");
   options.plot = directory / "out.svg";
   if (std::system("command -v gnuplot >/dev/null 2>&1") != 0) {
-    CHECK_THROWS_WITH(run_replay(options), Catch::Contains("gnuplot-nox"));
+    CHECK_THROWS_WITH(run_replay(options), vsnoop_test::Contains("gnuplot-nox"));
     return;
   }
   replay(options);
@@ -1437,7 +1437,7 @@ TEST_CASE("replay: --plot draws a picture or says what it needs", "[replay]") {
   CHECK(svg.find("10.7.0.1:") != std::string::npos);
   CHECK(svg.find("early ACK") != std::string::npos);
   options.plot_flow = 2;
-  CHECK_THROWS_WITH(replay(options), Catch::Contains("--flow 2"));
+  CHECK_THROWS_WITH(replay(options), vsnoop_test::Contains("--flow 2"));
 }
 
 TEST_CASE("replay: a collection of captures breaks no promise and no rule", "[replay]") {

@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-#include <catch2/catch.hpp>
 #include <cstdint>
 #include <stdexcept>
 #include <string>
 #include <vector>
 
+#include "tests/unit/catch.h"
 #include "tools/options.h"
 #include "tools/units.h"
 
 namespace vsnoop {
 namespace {
 
-using Catch::Matchers::Contains;
+using vsnoop_test::Contains;
 
 TEST_CASE("Units: sizes") {
   CHECK(parse_size("0") == 0);

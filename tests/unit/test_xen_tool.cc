@@ -3,7 +3,6 @@
 // `vsnoop xen` on a Xen host in memory: xenstore, a hypervisor with a schedule, a module that
 // answers after a while. Its clock moves only when somebody waits.
 #include <CLI/CLI.hpp>
-#include <catch2/catch.hpp>
 #include <cstring>
 #include <functional>
 #include <map>
@@ -14,6 +13,7 @@
 #include <vector>
 
 #include "snoop-core/vsnoop.h"
+#include "tests/unit/catch.h"
 #include "tools/units.h"
 #include "tools/xen/command.h"
 #include "tools/xen/control.h"
@@ -23,7 +23,7 @@
 #include "tools/xen/vif.h"
 
 using namespace vsnoop::xen;
-using Catch::Matchers::Contains;
+using vsnoop_test::Contains;
 using vsnoop::kMillisecond;
 using vsnoop::kSecond;
 

@@ -1,0 +1,83 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+# Runs a command in a fresh clone of this project on a fresh Debian of another release: a root made by
+# debootstrap, as a newcomer's machine would be. Wants root, and a network for packages.
+#   scripts/on-debian.sh [--again] RELEASE COMMAND [ARG]...
+#     RELEASE   12, 13, or the name of a release that debootstrap knows (trixie)
+#     --again   in the clone and root of the run before, with what it has built and installed
+#     COMMAND   is run in the clone: scripts/on-debian.sh 13 make test
+# What is committed is cloned, nothing else. The root stays in build/debian/NAME, and takes some GB;
+# a new run begins with a copy of it as debootstrap made it. MIRROR=URL: packages from there.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+die() {
+  echo "on-debian.sh: $*" >&2
+  exit 2
+}
+
+again=0
+[[ ${1-} != --again ]] || { again=1 && shift; }
+(($# >= 2)) || die "usage: on-debian.sh [--again] RELEASE COMMAND [ARG]..."
+case $1 in
+  12) suite=bookworm ;;
+  13) suite=trixie ;;
+  *) suite=$1 ;;
+esac
+shift
+((EUID == 0)) || exec scripts/as-root.sh "$0" $( ((!again)) || echo --again) "$suite" "$@"
+scripts/deps.sh debian
+[[ -e /usr/share/debootstrap/scripts/$suite ]] ||
+  die "debootstrap knows no release '$suite'; 12 and 13 are tried"
+
+mkdir -p "build/debian/$suite"
+folder=$PWD/build/debian/$suite
+pristine=$folder/pristine.tar root=$folder/root
+exec 9>"$folder/lock"
+flock --nonblock 9 || die "another run is using $folder"
+
+if [[ ! -e $pristine ]]; then
+  echo "on-debian.sh: making a root of $suite"
+  rm -rf "$folder/new"
+  debootstrap --variant=minbase "$suite" "$folder/new" ${MIRROR:+"$MIRROR"} >"$folder/debootstrap.log" 2>&1 || {
+    tail -n 5 "$folder/debootstrap.log" >&2
+    die "debootstrap failed; see $folder/debootstrap.log"
+  }
+  tar --one-file-system -C "$folder/new" -cf "$pristine.part" .
+  mv "$pristine.part" "$pristine"
+  rm -rf "$folder/new"
+fi
+
+if ((!again)); then
+  rm -rf --one-file-system "$root"
+  mkdir -p "$root"
+  tar -C "$root" -xf "$pristine"
+  install -m 644 /etc/resolv.conf "$root/etc/resolv.conf"
+  # The machine's own proxy for packages, if it has one.
+  apt-config dump | grep -E '^Acquire::https?::Proxy' >"$root/etc/apt/apt.conf.d/90proxy" || true
+  # A package must not start its daemon on the machine that this root is on.
+  printf '#!/bin/sh\nexit 101\n' >"$root/usr/sbin/policy-rc.d"
+  chmod 755 "$root/usr/sbin/policy-rc.d"
+  # make is what a README takes for granted.
+  chroot "$root" sh -c 'apt-get -qq update && apt-get -qq -y --no-install-recommends install make' \
+    >"$folder/apt.log" 2>&1 </dev/null || {
+    tail -n 5 "$folder/apt.log" >&2
+    die "no packages could be installed; see $folder/apt.log"
+  }
+  git -c advice.detachedHead=false clone --quiet --no-hardlinks . "$root/root/vsnoop"
+elif [[ ! -d $root/root/vsnoop ]]; then
+  die "there is no earlier run to go on with"
+fi
+
+# Mounts and processes end with the command.
+# shellcheck disable=SC2016 # for the inner shell
+exec unshare --mount --pid --fork --kill-child bash -c '
+  root=$1 && shift
+  mount --make-rprivate /
+  mount -t proc proc "$root/proc"
+  mount --rbind /sys "$root/sys"
+  mount --rbind /dev "$root/dev"
+  mount -t tmpfs tmpfs "$root/run"
+  exec chroot "$root" env -i HOME=/root TERM="${TERM:-dumb}" LANG=C.UTF-8 PATH=/usr/sbin:/usr/bin:/sbin:/bin \
+    bash -c '\''cd /root/vsnoop && exec "$@"'\'' bash "$@"
+' bash "$root" "$@"
