@@ -1056,14 +1056,14 @@ TEST_CASE("replay: no output destroys an input, by whatever name, or another out
     Options options;
     options.paths = {input};
     options.*output = directory / name;
-    CHECK_THROWS_WITH(run_replay(options), Catch::Contains("is a capture that is read"));
+    CHECK_THROWS_WITH(run_replay(options), vsnoop_test::Contains("is a capture that is read"));
     CHECK(read_bytes(input) == bytes);
   }
   Options options;
   options.paths = {input};
   options.json = directory / "out";
   options.pcapng = directory / "sub/../out";
-  CHECK_THROWS_WITH(run_replay(options), Catch::Contains("two outputs"));
+  CHECK_THROWS_WITH(run_replay(options), vsnoop_test::Contains("two outputs"));
 }
 
 TEST_CASE("replay: an output has its name only when it is whole", "[replay]") {
@@ -1075,7 +1075,7 @@ TEST_CASE("replay: an output has its name only when it is whole", "[replay]") {
     options.plot = directory / "out.svg";
     options.plot_flow = 99;
     const Captured output;
-    CHECK_THROWS_WITH(run_replay(options), Catch::Contains("--flow 99"));
+    CHECK_THROWS_WITH(run_replay(options), vsnoop_test::Contains("--flow 99"));
     CHECK(read_bytes(options.json) == "as before");
     CHECK(std::distance(fs::directory_iterator(directory / ""), fs::directory_iterator()) == 1);
   }
@@ -1092,7 +1092,7 @@ TEST_CASE("replay: an output has its name only when it is whole", "[replay]") {
   }
   SECTION("where it cannot be written, it says so before the work") {
     options.json = directory / "none/out.json";
-    CHECK_THROWS_WITH(run_replay(options), Catch::Contains("cannot be written"));
+    CHECK_THROWS_WITH(run_replay(options), vsnoop_test::Contains("cannot be written"));
   }
 }
 
