@@ -80,6 +80,7 @@ static void destroy(struct xenvif_vsnoop *vs)
 	queues = vs->queues;
 	slots = vs->tx_queue_of;
 	WRITE_ONCE(vs->engine, NULL);
+	vs->now.policy = VSNOOP_POLICY_OFF;	/* what a setting that is none leaves in force */
 	vs->queues = NULL;
 	spin_unlock_bh(&vs->lock);
 	timer_delete_sync(&vs->timer);
@@ -220,6 +221,8 @@ static const char *unfit(struct xenvif *vif)
 		return "error: frontend lacks feature-rx-notify";
 	if (READ_ONCE(vif->xdp_headroom))
 		return "error: frontend uses XDP";
+	if (vif->num_queues > vif->dev->num_tx_queues)
+		return "error: frontend has more queues than the interface";
 	return NULL;
 }
 
@@ -319,7 +322,8 @@ static void configure(struct work_struct *work)
 
 	if (!READ_ONCE(vsnoop_switch))
 		want.policy = VSNOOP_POLICY_OFF;
-	if (want.policy != VSNOOP_POLICY_OFF && connected) {
+	if (want.policy != VSNOOP_POLICY_OFF &&
+	    (connected || vs->vif->num_queues > vs->vif->dev->num_tx_queues)) {
 		error = unfit(vs->vif);
 		if (error)
 			want.policy = VSNOOP_POLICY_OFF;
@@ -481,9 +485,9 @@ void xenvif_vsnoop_connect(struct xenvif *vif)
 
 	vs->features = features_of(vif);
 	spin_lock_bh(&vs->lock);
-	vs->connected = true;
+	vs->connected = vif->num_queues <= vif->dev->num_tx_queues;
 	vs->closing = less;	/* feed it nothing of before */
-	if (vs->engine) {
+	if (vs->engine && vs->connected) {
 		for (i = 0; i < vif->num_queues; i++)
 			vs_reset_ring(vs, &vif->queues[i]);
 		vs_resume_all(vs);

@@ -118,6 +118,14 @@ struct xenvif_vsnoop {
 extern struct mutex vs_all_lock;
 extern struct list_head vs_all;
 
+/* A frontend may come back with more queues than the interface was made for (the
+ * module's max_queues was raised meanwhile): it is not promised for.
+ */
+static inline bool vs_has_queue(const struct xenvif_queue *queue)
+{
+	return queue->id < queue->vif->dev->num_tx_queues;
+}
+
 static inline u64 vs_now(void)
 {
 	return ktime_to_us(ktime_get());

@@ -50,7 +50,8 @@ bool __xenvif_vsnoop_rx(struct xenvif_queue *queue, struct sk_buff *skb)
 	u64 now;
 
 	/* Netpoll may not wait for the lock; a shared one (pktgen) may not be touched. */
-	if (!READ_ONCE(vs->engine) || irqs_disabled() || skb_shared(skb))
+	if (!READ_ONCE(vs->engine) || !vs_has_queue(queue) || irqs_disabled() ||
+	    skb_shared(skb))
 		return false;
 
 	vs_make_readable(skb, HEADERS_FROM_PEER);
@@ -136,7 +137,7 @@ void __xenvif_vsnoop_copied(struct xenvif_queue *queue, struct sk_buff_head *skb
 	struct sk_buff *skb, *next;
 	u64 now;
 
-	if (!READ_ONCE(vs->engine) || skb_queue_empty(skbs))
+	if (!READ_ONCE(vs->engine) || !vs_has_queue(queue) || skb_queue_empty(skbs))
 		return;
 	__skb_queue_head_init(&gone);
 
@@ -196,7 +197,7 @@ void __xenvif_vsnoop_unsent(struct xenvif_queue *queue, struct sk_buff_head *skb
 	struct sk_buff *skb, *next;
 	u64 now;
 
-	if (!READ_ONCE(vs->engine))
+	if (!READ_ONCE(vs->engine) || !vs_has_queue(queue))
 		return;
 	spin_lock_bh(&vs->lock);
 	now = vs_now();

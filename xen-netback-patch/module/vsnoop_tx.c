@@ -29,7 +29,7 @@ bool __xenvif_vsnoop_tx(struct xenvif_queue *queue, struct sk_buff *skb)
 	struct sk_buff_head out;
 	u64 now;
 
-	if (!READ_ONCE(vs->engine))
+	if (!READ_ONCE(vs->engine) || !vs_has_queue(queue))
 		return true;
 
 	vs_make_readable(skb, HEADERS_FROM_GUEST);
@@ -126,7 +126,7 @@ int __xenvif_vsnoop_poll(struct xenvif_queue *queue, int work_done, int budget)
 	unsigned int i, sent = 0;
 	u64 now;
 
-	if (!budget || !READ_ONCE(vs->engine))
+	if (!budget || !READ_ONCE(vs->engine) || !vs_has_queue(queue))
 		return work_done;
 	__skb_queue_head_init(&out);
 
