@@ -166,14 +166,20 @@ bool Engine::ranges_at_rest(const Flow& flow, u64 now) const {
 }
 
 // Records are few. If none is free the first of some that nobody was promised anything for is let
-// go; a peer that has vanished above a hole would have it for a minute.
+// go: a peer that has vanished above a hole would have it for a minute, a tombstone for half a one,
+// though its reset has left.
 void Engine::free_a_record(u64 now, vsnoop_held*& released) {
   for (u32 i = 0; i < looked_at_for_a_record && free_custody_ == no_custody; ++i) {
     Custody& custody = custodies_[record_hand_];
     record_hand_ = record_hand_ + 1 == config_.custodies ? 0 : record_hand_ + 1;
     Flow* flow = table_.get(custody.flow);
-    if (flow && !custody.wants_room && ranges_at_rest(*flow, now))
+    if (!flow || custody.wants_room) continue;
+    if (custody.tomb && !custody.owed) {
+      custody.tomb = false;
+      settle(*flow);
+    } else if (ranges_at_rest(*flow, now)) {
       let_ranges_go(*flow, guests_[custody.guest], released);
+    }
   }
 }
 

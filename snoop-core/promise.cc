@@ -471,15 +471,15 @@ bool Engine::evict_waiter(Guest& guest) {
   for (unsigned i = 0; i < served_at_once && index != no_custody; ++i) {
     Custody& custody = custodies_[index];
     const Flow* flow = table_.get(custody.flow);
-    const bool may_go = !custody.frames && !custody.in_owed_list && !custody.feeding &&
-                        !custody.range_count && flow && flow->early_ack == flow->guest_ack &&
+    const bool may_go = !custody.frames && !custody.in_owed_list && !custody.owed &&
+                        !custody.feeding && !custody.range_count && !custody.tomb && flow && flow->early_ack == flow->guest_ack &&
                         bytes_between(flow->early_ack, flow->shown_edge) >= 2u * flow->mss;
     if (may_go) {
       (before == no_custody ? guest.room_head : custodies_[before].room_next) = custody.room_next;
       if (guest.room_tail == index) guest.room_tail = before;
       custody.wants_room = false;
       settle(custody, table_.get(custody.flow));
-      return true;
+      return free_custody_ != no_custody;
     }
     before = index;
     index = custody.room_next;

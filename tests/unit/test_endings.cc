@@ -370,3 +370,24 @@ TEST_CASE("Hand-back: a connection that vsnoop never touched passes as it is (I5
   c.world().quiesce();
   CHECK_THAT(c.peer(data(1, 1000)), Passed(VSNOOP_REASON_quiescing));
 }
+
+TEST_CASE("Fail-stop: tombstones do not keep the records from one that has data", "[I7]") {
+  Setup setup;
+  setup.engine.custodies = 4;
+  World world(setup);
+  std::vector<std::unique_ptr<Established>> gone;
+  for (uint16_t i = 0; i < 4; ++i) {
+    Options o;
+    o.peer_port = static_cast<uint16_t>(40000 + i);
+    gone.push_back(std::make_unique<Established>(world, o));
+    CHECK_THAT(gone.back()->peer(data(1, 1000)), Kept(VSNOOP_REASON_in_order));
+    gone.back()->emitted();
+    gone.back()->guest(rst(1));
+    gone.back()->emitted();
+  }
+  Options o;
+  o.peer_port = 41000;
+  Established next(world, o);
+  CHECK_THAT(next.peer(data(1, 1000)), Kept(VSNOOP_REASON_in_order));
+  CHECK_THAT(next.emitted(), OneAck(1001));
+}
