@@ -472,7 +472,8 @@ bool Engine::evict_waiter(Guest& guest) {
     Custody& custody = custodies_[index];
     const Flow* flow = table_.get(custody.flow);
     const bool may_go = !custody.frames && !custody.in_owed_list && !custody.owed &&
-                        !custody.feeding && !custody.range_count && !custody.tomb && flow && flow->early_ack == flow->guest_ack &&
+                        !custody.feeding && !custody.range_count && !custody.tomb && flow &&
+                        flow->early_ack == flow->guest_ack &&
                         bytes_between(flow->early_ack, flow->shown_edge) >= 2u * flow->mss;
     if (may_go) {
       (before == no_custody ? guest.room_head : custodies_[before].room_next) = custody.room_next;

@@ -182,7 +182,8 @@ struct vsnoop_config {
   void (*log)(void* context, const uint8_t* bytes, uint32_t length);
   void* log_context;
   /* Called for each flow whose promise is broken (fail-stop), with the bytes that the peer was told
-   * and the guest did not confirm, and one of the failstop reasons; 0: nobody. May not call back. */
+   * and the guest did not confirm, and one of the failstop reasons; 0: nobody. May not call back.
+   */
   void (*broken)(void* context, const struct vsnoop_flow_info*, uint32_t bytes, uint8_t reason);
   void* broken_context;
 };

@@ -43,6 +43,7 @@ EnumAccessor(Member member, long) -> decltype(MakeEnumAccessor(member))
 {
     return MakeEnumAccessor(member);
 }
+
 constexpr uint8_t TCP = 6;
 constexpr uint8_t SYN = 2;
 // ns-3's SYNs announce no MSS, which means 536 bytes (RFC 9293 3.7.1); segments of SegmentSize come

@@ -27,8 +27,8 @@
 
 using namespace vsnoop;
 using namespace vsnoop::live;
-using vsnoop_test::Contains;
 using vsnoop_test::Connection;
+using vsnoop_test::Contains;
 using vsnoop_test::data;
 
 namespace {

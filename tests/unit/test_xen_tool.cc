@@ -23,9 +23,9 @@
 #include "tools/xen/vif.h"
 
 using namespace vsnoop::xen;
-using vsnoop_test::Contains;
 using vsnoop::kMillisecond;
 using vsnoop::kSecond;
+using vsnoop_test::Contains;
 
 namespace {
 
