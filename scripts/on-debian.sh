@@ -25,7 +25,9 @@ case $1 in
   *) suite=$1 ;;
 esac
 shift
-((EUID == 0)) || exec scripts/as-root.sh "$0" $( ((!again)) || echo --again) "$suite" "$@"
+options=()
+((!again)) || options=(--again)
+((EUID == 0)) || exec scripts/as-root.sh "$0" "${options[@]}" "$suite" "$@"
 scripts/deps.sh debian
 [[ -e /usr/share/debootstrap/scripts/$suite ]] ||
   die "debootstrap knows no release '$suite'; 12 and 13 are tried"
