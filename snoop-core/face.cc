@@ -99,6 +99,7 @@ struct vsnoop_engine* vsnoop_create(void* memory, size_t bytes,
     LogRecord(vsnoop::log_config)
         .put(vsnoop::log_magic)
         .put(vsnoop::log_version)
+        .put(vsnoop::reasons_digest())
         .put(config->flows)
         .put(config->custodies)
         .put(config->guests)
@@ -309,11 +310,12 @@ namespace {
 
 struct ReasonText {
   const char* name;
+  uint8_t kind;
   const char* rule;
   const char* text;
 };
 constexpr ReasonText reason_texts[] = {
-#define VSNOOP_REASON(name, rule, text) {#name, rule, text},
+#define VSNOOP_REASON(name, kind, rule, text) {#name, VSNOOP_CLASS_##kind, rule, text},
 #include "snoop-core/reasons.def"
 #undef VSNOOP_REASON
 };
@@ -325,5 +327,6 @@ const ReasonText& reason_text(uint8_t reason) {
 }  // namespace
 
 const char* vsnoop_reason_name(uint8_t reason) { return reason_text(reason).name; }
+uint8_t vsnoop_reason_class(uint8_t reason) { return reason_text(reason).kind; }
 const char* vsnoop_reason_rule(uint8_t reason) { return reason_text(reason).rule; }
 const char* vsnoop_reason_text(uint8_t reason) { return reason_text(reason).text; }

@@ -5,7 +5,8 @@
 // (`vsnoop replay --log`). One record a call, written once the call is done.
 //
 // Record: u8 type, u8 zero, u16 length of what follows; little-endian throughout, no padding.
-//   config      u32 magic, u32 version, u32 flows, custodies, guests, idle_s, u64 budget
+//   config      u32 magic, u32 version, u32 digest of the list of reasons, u32 flows, custodies,
+//               guests, idle_s, u64 budget
 //   open        u64 now, u16 id, struct vsnoop_guest_config, member by member
 //   peer, guest u64 now, u16 id, u8 checksum, u32 wire, memory, u32 digest, headers to the end
 //   taken       u64 now, u64 held, verdict, u8 result
@@ -35,8 +36,8 @@
 VSNOOP_BEGIN
 
 constexpr u32 log_magic = 0x474c5356;  // "VSLG"
-constexpr u32 log_version = 2;
-constexpr u32 log_headers_max = 512;  // bytes of a frame in a record
+constexpr u32 log_version = 3;         // of the records; verdicts count by the list of reasons, too
+constexpr u32 log_headers_max = 512;   // bytes of a frame in a record
 constexpr u32 log_record_max = 4 + 23 + log_headers_max;
 
 enum LogType : u8 {
@@ -106,21 +107,35 @@ inline u32 digest_feed(const vsnoop_feed& feed) {
                                  static_cast<u32>(feed.more) << 24);
 }
 
-/// Calls `visit` for each member of a guest's configuration, in the order of the log.
+/// Digest of the names of all reasons, in their order: verdicts are compared by their numbers.
+inline u32 reasons_digest() {
+  u32 digest = digest_start;
+  for (u32 reason = 0; reason < VSNOOP_REASONS; ++reason) {
+    const char* name = vsnoop_reason_name(static_cast<u8>(reason));
+    for (; *name; ++name) digest = digest_word(digest, static_cast<u8>(*name));
+    digest = digest_word(digest, ',');
+  }
+  return digest;
+}
+
+/// Calls `visit` for each member of a guest's configuration, in the order of the log. A member that
+/// is added does not compile here: put it at its place, and count up log_version.
 template <class Config, class Visit>
 void each_member(Config& config, Visit visit) {
-  static_assert(sizeof(vsnoop_guest_config) == 36, "name every member, and count up log_version");
-  visit(config.policy);
-  visit(config.engage);
-  visit(config.early_sack);
-  visit(config.budget);
-  visit(config.flow_budget);
-  visit(config.engage_us);
-  visit(config.timer_floor_us);
-  visit(config.timer_ceiling_us);
-  visit(config.liveness_us);
-  visit(config.giveup_us);
-  visit(config.promise_age_us);
+  auto& [policy, engage, early_sack, ring_unseen, budget, flow_budget, engage_us, timer_floor_us,
+         timer_ceiling_us, liveness_us, giveup_us, promise_age_us] = config;
+  visit(policy);
+  visit(engage);
+  visit(early_sack);
+  visit(ring_unseen);
+  visit(budget);
+  visit(flow_budget);
+  visit(engage_us);
+  visit(timer_floor_us);
+  visit(timer_ceiling_us);
+  visit(liveness_us);
+  visit(giveup_us);
+  visit(promise_age_us);
 }
 
 /// Puts a record together and hands it to the host's sink.

@@ -29,10 +29,19 @@ extern "C" {
 
 /* Why a verdict fell: one list, snoop-core/reasons.def. */
 enum vsnoop_reason {
-#define VSNOOP_REASON(name, rule, text) VSNOOP_REASON_##name,
+#define VSNOOP_REASON(name, kind, rule, text) VSNOOP_REASON_##name,
 #include "snoop-core/reasons.def"
 #undef VSNOOP_REASON
   VSNOOP_REASONS
+};
+
+/* What a reason is about; the list says what each means. */
+enum vsnoop_reason_class {
+  VSNOOP_CLASS_promised,
+  VSNOOP_CLASS_refused,
+  VSNOOP_CLASS_passed,
+  VSNOOP_CLASS_sent,
+  VSNOOP_CLASS_life
 };
 
 enum vsnoop_policy {
@@ -317,7 +326,9 @@ int vsnoop_apply_edit(uint8_t* frame, uint32_t captured, const struct vsnoop_edi
  * lengths, sequence number and checksums. Returns the new length, or 0 if it does not parse. */
 uint32_t vsnoop_trim(uint8_t* frame, uint32_t length, uint32_t skip, uint32_t keep, int partial);
 
+/* Of a reason that is none: those of `none`. */
 const char* vsnoop_reason_name(uint8_t reason);
+uint8_t vsnoop_reason_class(uint8_t reason); /* enum vsnoop_reason_class */
 const char* vsnoop_reason_rule(uint8_t reason);
 const char* vsnoop_reason_text(uint8_t reason);
 

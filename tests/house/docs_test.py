@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 """What the documents say and a program can check: links and their anchors, files, targets of make,
-options and subcommands of vsnoop, tags of tests, how many mutants there are.
+options and subcommands of vsnoop, how many mutants and which reasons there are.
 
   docs_test.py VSNOOP [TREE]   the built program, whose --help says which options there are; the
                                documents of another tree
@@ -194,6 +194,35 @@ class Checker:
             if int(count) != mutants:
                 self.fault(document.name, 0, f"{count} mutants: there are {mutants}")
 
+    # -- reasons
+
+    def check_reasons(self, name):
+        """The table of reasons says of each what snoop-core/reasons.def says, and which tests
+        have to do with it; it has them all, in the list's order."""
+        listed = re.findall(r'^VSNOOP_REASON\((\w+), (\w+), "(.*?)", "(.*)"\)',
+                            (ROOT / "snoop-core/reasons.def").read_text(), re.M)[1:]
+        rows = re.findall(r"^\| `(\w+)` \| (\w+) \| (\S+) \| (.*?) \| .*? \| (.*?) \|$",
+                          (ROOT / name).read_text(), re.M)
+        said = {row[0]: row[1:4] for row in rows if row[0] in {reason[0] for reason in listed}}
+        for reason, *words in listed:
+            self.checked += 1
+            if said.get(reason) != tuple(words):
+                self.fault(name, 0, f"of the reason {reason} it says {said.get(reason)}, "
+                                    f"the list {tuple(words)}")
+        if list(said) != [reason[0] for reason in listed if reason[0] in said]:
+            self.fault(name, 0, "the reasons stand in another order than in the list")
+        for reason, *_, tests in rows:
+            if reason not in said:
+                continue
+            files = re.findall(r"`(\w+\.cc)`", tests)
+            if not files:
+                self.fault(name, 0, f"no test has to do with the reason {reason}")
+            for test in files:
+                self.checked += 1
+                path = ROOT / "tests/unit" / test
+                if path.exists() and f"VSNOOP_REASON_{reason}" not in path.read_text():
+                    self.fault(name, 0, f"{test} has nothing to do with the reason {reason}")
+
     def run(self):
         for document in self.documents.values():
             for line, link in document.links:
@@ -205,6 +234,8 @@ class Checker:
             for line, text in document.texts:
                 self.check_paths(document, line, " ".join(re.findall(r"\w[\w/-]*\.md\b", text)))
             self.check_counts(document)
+        if "docs/safety.md" in self.files:
+            self.check_reasons("docs/safety.md")
         for name in sorted(self.files):
             manual = re.fullmatch(r"docs/vsnoop-([a-z]+)\.[18]", name)
             if manual:

@@ -46,6 +46,25 @@ expect "vsnoop has no command gone" "\`vsnoop gone\`"
 expect "2 mutants: there are 1" "and 2 deliberate faults in the core"
 expect "docs/vsnoop-live.8:0: \`vsnoop live\` has no option --no-such-option" ""
 expect "docs/vsnoop-live.8:0: does not say what --peer-if does" ""
+# The table of reasons, in a tree whose list has two.
+mkdir -p "$dir/snoop-core" "$dir/tests/unit"
+printf 'VSNOOP_REASON(%s)\n' 'none, passed, "-", "nothing"' 'one, passed, "P1", "as it is"' \
+  'two, refused, "-", "not"' >"$dir/snoop-core/reasons.def"
+echo 'VSNOOP_REASON_one' >"$dir/tests/unit/test_one.cc"
+# expect_of_reasons TEXT ROWS...
+expect_of_reasons() {
+  printf '%s\n' "${@:2}" >"$dir/docs/safety.md"
+  expect "$1" ""
+}
+one="| \`one\` | passed | P1 | as it is | - | \`test_one.cc\` |"
+two="| \`two\` | refused | - | not | - | - |"
+expect_of_reasons "of the reason two it says None" "$one"
+expect_of_reasons "of the reason two it says ('passed', '-', 'not')" "$one" "${two/refused/passed}"
+expect_of_reasons "in another order" "$two" "$one"
+expect_of_reasons "test_one.cc has nothing to do with the reason two" "$one" "${two/%- |/\`test_one.cc\` |}"
+expect_of_reasons "no test has to do with the reason two" "$one" "$two"
+rm "$dir/docs/safety.md"
+
 silent "# A heading
 
 \`make run\`, [here](#a-heading), \`tools/there.cc\`, \`vsnoop live --peer-if eth1\`, \`X/FILE.cc\`"

@@ -436,6 +436,28 @@ TEST_CASE("P12: MD5, AO, MPTCP, TFO and unknown options on a handshake are not t
   }
 }
 
+TEST_CASE("P12: a guest that is not the end of the connection is not promised for",
+          "[P12][handshake]") {
+  for (const int hops : {32, 60, 64, 128, 255, 31, 59, 61, 63, 127, 254, 1}) {
+    CAPTURE(hops);
+    const bool starts = hops == 32 || hops == 60 || hops == 64 || hops == 128 || hops == 255;
+    const uint8_t ttl = static_cast<uint8_t>(hops);
+    for (const bool v6 : {false, true}) {
+      CAPTURE(v6);
+      Options options;
+      options.ipv6 = v6;
+      Connection answers(options);
+      answers.peer(syn());
+      CHECK_THAT(answers.guest(syn_ack().ttl(ttl)),
+                 Passed(starts ? VSNOOP_REASON_handshake : VSNOOP_REASON_forwarder));
+      options.guest_opens = true;
+      Connection opens(options);
+      CHECK_THAT(opens.guest(syn().ttl(ttl)),
+                 Passed(starts ? VSNOOP_REASON_syn : VSNOOP_REASON_forwarder));
+    }
+  }
+}
+
 TEST_CASE("P12: a SYN with an odd option ends what an earlier SYN began", "[P12][handshake]") {
   Connection c(Options{.ts = false});
   c.peer(syn(0));

@@ -69,10 +69,11 @@ std::string record(uint8_t type, const std::string& body) {
 }
 
 std::string configuration(uint32_t flows, uint32_t custodies, uint32_t guests,
-                          uint32_t version = vsnoop::log_version) {
+                          uint32_t version = vsnoop::log_version,
+                          uint32_t reasons = vsnoop::reasons_digest()) {
   return record(vsnoop::log_config, bytes_of(vsnoop::log_magic) + bytes_of(version) +
-                                        bytes_of(flows) + bytes_of(custodies) + bytes_of(guests) +
-                                        bytes_of(7200u) + bytes_of(uint64_t{0}));
+                                        bytes_of(reasons) + bytes_of(flows) + bytes_of(custodies) +
+                                        bytes_of(guests) + bytes_of(7200u) + bytes_of(uint64_t{0}));
 }
 
 }  // namespace
@@ -190,6 +191,20 @@ TEST_CASE("log: of a guest that is off no more is read than its frame has", "[lo
 TEST_CASE("log: one of another version says which program reads it", "[log]") {
   CHECK(replayed(configuration(64, 16, 1, 1)) == vsnoop::replay::status_unreadable);
   CHECK(replayed(configuration(64, 16, 1)) == vsnoop::replay::status_fine);
+  // The same records, but numbers of reasons that mean others.
+  CHECK(replayed(configuration(64, 16, 1, vsnoop::log_version, vsnoop::reasons_digest() + 1)) ==
+        vsnoop::replay::status_unreadable);
+}
+
+TEST_CASE("log: each member of a guest's configuration is in it", "[log]") {
+  std::string log;
+  Setup setup = recorded(log);
+  setup.guest.ring_unseen = 1;
+  Established c(setup);
+  c.peer(data(1, 1000));
+  c.advance(2100);  // its ring is emptied all the time, which is no sign of life
+  REQUIRE(c.peer(data(1001, 1000)).reason() == VSNOOP_REASON_guest_silent);
+  CHECK(replayed(log) == vsnoop::replay::status_fine);
 }
 
 TEST_CASE("log: a few bytes cannot ask for much memory", "[log]") {

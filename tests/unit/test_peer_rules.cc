@@ -966,6 +966,18 @@ TEST_CASE("P10: an equal timestamp is not old, one before the newest is", "[P10]
   CHECK_THAT(c.peer(data(2001, 1000).ts(19, 0)), Passed(VSNOOP_REASON_paws));
 }
 
+TEST_CASE("Rest: nothing is promised until the guest's clock has been heard again", "[P10]") {
+  Established c;
+  c.peer(data(1, 1000).ts(1000, 0));
+  c.guest(ack(1001).ts(5000, 1000));
+  c.emitted();
+  c.advance(72 * 60 * 1000);  // a clock of microseconds is round by then
+  CHECK_THAT(c.peer(data(1001, 1000).ts(2000, 5000)), Passed(VSNOOP_REASON_guest_rested));
+  CHECK(c.emitted().empty());
+  c.guest(ack(2001).ts(7000, 2000));
+  CHECK_THAT(c.peer(data(2001, 1000).ts(2001, 7000)), Kept(VSNOOP_REASON_in_order));
+}
+
 TEST_CASE("P10: ACK numbers are taken from SND.UNA - MAX.SND.WND to SND.NXT", "[P10]") {
   Established c;  // MAX.SND.WND = 502 << 7
   c.guest(data(1, 500));

@@ -14,29 +14,6 @@ using Json = nlohmann::ordered_json;
 
 constexpr size_t kRefusalsShown = 3;
 
-// Data that could have been promised and was not.
-bool refuses(unsigned reason) {
-  switch (reason) {
-    case VSNOOP_REASON_bad_checksum:
-    case VSNOOP_REASON_unverified_checksum:
-    case VSNOOP_REASON_no_flow:
-    case VSNOOP_REASON_table_full:
-    case VSNOOP_REASON_simultaneous_open:
-    case VSNOOP_REASON_odd_option:
-    case VSNOOP_REASON_ecn:
-    case VSNOOP_REASON_guest_ack_unseen:
-    case VSNOOP_REASON_draining:
-    case VSNOOP_REASON_urgent:
-    case VSNOOP_REASON_timestamp_mismatch:
-    case VSNOOP_REASON_paws:
-    case VSNOOP_REASON_unacceptable_ack:
-    case VSNOOP_REASON_out_of_window:
-      return true;
-    default:
-      return reason >= VSNOOP_REASON_closing && reason <= VSNOOP_REASON_dropped_behind;
-  }
-}
-
 uint64_t dropped(const BridgeCounts& counts) {
   return counts.ring_full + counts.guest_down + counts.peer_down + counts.send_failed +
          counts.no_buffer;
@@ -237,7 +214,8 @@ std::string StatsLine::refusals(const uint64_t* reasons) {
   };
   std::vector<Count> moved;
   for (unsigned i = 0; i < VSNOOP_REASONS; ++i) {
-    if (refuses(i) && reasons[i] != reasons_[i]) moved.push_back({reasons[i] - reasons_[i], i});
+    if (vsnoop_reason_class(i) == VSNOOP_CLASS_refused && reasons[i] != reasons_[i])
+      moved.push_back({reasons[i] - reasons_[i], i});
     reasons_[i] = reasons[i];
   }
   std::sort(moved.begin(), moved.end(),

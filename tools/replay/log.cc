@@ -154,6 +154,9 @@ void LogReplay::create(Body& body) {
     throw LogFault(fmt::format(
         "has version {}, this program reads version {}: replay it with the vsnoop that wrote it",
         version, log_version));
+  if (body.get<u32>() != reasons_digest())
+    throw LogFault(
+        "knows other reasons than this program: replay it with the vsnoop that wrote it");
   vsnoop_config config = {};
   config.flows = body.get<u32>();
   config.custodies = body.get<u32>();

@@ -30,11 +30,6 @@ size_t tag_bytes(std::span<const uint8_t> frame) {
 
 uint32_t slots_of(uint32_t wire) { return std::max(1u, (wire + slot_bytes - 1) / slot_bytes); }
 
-bool promises(uint8_t reason) {
-  return reason == VSNOOP_REASON_in_order || reason == VSNOOP_REASON_overlap ||
-         reason == VSNOOP_REASON_fills_hole;
-}
-
 }  // namespace
 
 void WhatIf::Free::operator()(void* memory) const { std::free(memory); }
@@ -430,7 +425,7 @@ void WhatIf::from_peer(Event& event, int64_t now_ns) {
     flow.verdicts[verdict.reason] += {1, segment.payload};
     if (segment.payload) {
       flow.from_peer += {1, segment.payload};
-      if (!promises(verdict.reason)) {
+      if (vsnoop_reason_class(verdict.reason) != VSNOOP_CLASS_promised) {
         flow.refusals[verdict.reason] += {1, segment.payload};
         result_.unverified += verdict.reason == VSNOOP_REASON_unverified_checksum;
       }
