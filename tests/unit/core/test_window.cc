@@ -36,13 +36,13 @@ Options port(uint16_t n) {
 
 }  // namespace
 
-TEST_CASE("I2b: a SYN-ACK shows at most 64 KB, and that needs no reservation") {
+TEST_CASE("I2b: a SYN-ACK shows at most 64 KB, and that needs no reservation", "[I2b]") {
   Established c;
   CHECK(c.flow().shown_edge == 1 + 64240);
   CHECK(c.flow().reserved == 0);
 }
 
-TEST_CASE("I2b: control starts with the guest's first segment after the handshake") {
+TEST_CASE("I2b: control starts with the guest's first segment after the handshake", "[I2b]") {
   Established c(with_budget(400000));
   const Outcome o = c.guest(ack(1).window(65535));  // 8 MB
   REQUIRE(o.seen);
@@ -51,7 +51,7 @@ TEST_CASE("I2b: control starts with the guest's first segment after the handshak
   CHECK(c.flow().shown_edge < c.flow().right_edge);
 }
 
-TEST_CASE("I2b: with room for it the guest's whole window is shown, untouched") {
+TEST_CASE("I2b: with room for it the guest's whole window is shown, untouched", "[I2b]") {
   Established c(with_budget(64 << 20));
   const Outcome o = c.guest(ack(1).window(20000));
   CHECK_THAT(o, Passed(VSNOOP_REASON_guest_passes));
@@ -59,7 +59,8 @@ TEST_CASE("I2b: with room for it the guest's whole window is shown, untouched") 
   CHECK(c.flow().reserved >= 20000 * 128 - base_window);
 }
 
-TEST_CASE("I2b: what is shown beyond the first 64 KB is reserved, in real memory, not payload") {
+TEST_CASE("I2b: what is shown beyond the first 64 KB is reserved, in real memory, not payload",
+          "[I2b]") {
   Established c(with_budget(16 << 20));
   // A peer of small frames: 100 bytes cost 1000.
   for (uint32_t i = 0; i < 40; ++i) {
@@ -72,7 +73,8 @@ TEST_CASE("I2b: what is shown beyond the first 64 KB is reserved, in real memory
   CHECK(f.reserved > 5 * (f.shown_edge - 4001));
 }
 
-TEST_CASE("I2b: a frame that comes turns its reservation into a charge, an ACK gives it back") {
+TEST_CASE("I2b: a frame that comes turns its reservation into a charge, an ACK gives it back",
+          "[I2b]") {
   Established c(with_budget(1 << 20));
   c.guest(ack(1).window(2000));
   const uint32_t reserved = c.flow().reserved;
@@ -86,7 +88,8 @@ TEST_CASE("I2b: a frame that comes turns its reservation into a charge, an ACK g
 
 TEST_CASE(
     "I7: the budget of a guest is never exceeded, however many flows there are and however "
-    "much they send") {
+    "much they send",
+    "[I7]") {
   Setup setup = with_budget(300000);
   World world(setup);
   std::vector<std::unique_ptr<Established>> flows;
@@ -100,7 +103,7 @@ TEST_CASE(
   CHECK(world.stats().held > 80000);
 }
 
-TEST_CASE("I7: the budget over all guests binds as well") {
+TEST_CASE("I7: the budget over all guests binds as well", "[I7]") {
   Setup setup = with_budget(300000);
   setup.engine.budget = 200000;
   World world(setup);
@@ -119,7 +122,7 @@ TEST_CASE("I7: the budget over all guests binds as well") {
   }
 }
 
-TEST_CASE("I7: a flow's own budget binds what it holds, and what it reserves") {
+TEST_CASE("I7: a flow's own budget binds what it holds, and what it reserves", "[I7]") {
   Setup setup = with_budget(4 << 20);
   setup.guest.flow_budget = 50000;
   Established c(setup);
@@ -132,14 +135,15 @@ TEST_CASE("I7: a flow's own budget binds what it holds, and what it reserves") {
   CHECK(c.flow().held > 40000);
 }
 
-TEST_CASE("I7: tiny segments that cost much are charged what they cost") {
+TEST_CASE("I7: tiny segments that cost much are charged what they cost", "[I7]") {
   Established c(with_budget(100000));
   for (uint32_t n = 0; n < 1000; ++n) c.peer(data(1 + n, 1).memory(768));
   CHECK(c.flow().held <= 100000);
   CHECK(c.count(VSNOOP_REASON_no_budget) > 800);
 }
 
-TEST_CASE("I7: frames that cost more than the window was priced at do not break the budget") {
+TEST_CASE("I7: frames that cost more than the window was priced at do not break the budget",
+          "[I7]") {
   Established c(with_budget(1 << 20));
   c.guest(ack(1).window(65535));
   for (uint32_t n = 0; n < 300; ++n) {
@@ -149,7 +153,8 @@ TEST_CASE("I7: frames that cost more than the window was priced at do not break 
   CHECK(c.stats().held <= 1 << 20);
 }
 
-TEST_CASE("I2b: windows reserved for one flow leave room for the first frames of another") {
+TEST_CASE("I2b: windows reserved for one flow leave room for the first frames of another",
+          "[I2b]") {
   World world(with_budget(1 << 20));
   std::vector<std::unique_ptr<Established>> hogs;
   for (uint16_t i = 1; i < 10; ++i) {
@@ -161,7 +166,7 @@ TEST_CASE("I2b: windows reserved for one flow leave room for the first frames of
     CHECK_THAT(fresh.peer(data(1 + i * 1000, 1000)), Kept(VSNOOP_REASON_in_order));
 }
 
-TEST_CASE("I2b: one flow does not take all that is left: the next gets a fair part") {
+TEST_CASE("I2b: one flow does not take all that is left: the next gets a fair part", "[I2b]") {
   World world(with_budget(4 << 20));
   Hog hog(world);
   Established next(world, port(1));
@@ -169,8 +174,8 @@ TEST_CASE("I2b: one flow does not take all that is left: the next gets a fair pa
   CHECK(next.flow().reserved > (4u << 20) / 16);
 }
 
-TEST_CASE(
-    "I2b: room of one flow freed while another waits (trap): it gets a window update at once") {
+TEST_CASE("I2b: room of one flow freed while another waits (trap): it gets a window update at once",
+          "[I2b]") {
   World world(with_budget(400000));
   Hog hog(world);
   Established c(world, port(1));
@@ -192,7 +197,7 @@ TEST_CASE(
   CHECK(c.emitted_reason() == VSNOOP_REASON_window_update);
 }
 
-TEST_CASE("I2b: flows that wait for room are served in the order they came") {
+TEST_CASE("I2b: flows that wait for room are served in the order they came", "[I2b]") {
   World world(with_budget(600000));
   Hog hog(world);
   Established a(world, port(1)), b(world, port(2)), d(world, port(3));
@@ -204,7 +209,7 @@ TEST_CASE("I2b: flows that wait for room are served in the order they came") {
   CHECK_THAT(a.emitted(), Count(1));
 }
 
-TEST_CASE("I2b: no window update that updates nothing: freed room is given away once") {
+TEST_CASE("I2b: no window update that updates nothing: freed room is given away once", "[I2b]") {
   World world(with_budget(2000000));
   Hog hog(world);
   std::vector<std::unique_ptr<Established>> flows;
@@ -228,7 +233,7 @@ TEST_CASE("I2b: no window update that updates nothing: freed room is given away 
   CHECK(updates > 1);
 }
 
-TEST_CASE("I2b: everybody who waits for room gets some in the end") {
+TEST_CASE("I2b: everybody who waits for room gets some in the end", "[I2b]") {
   World world(with_budget(300000));
   std::vector<std::unique_ptr<Established>> flows;
   for (uint16_t i = 0; i < 10; ++i) {
@@ -250,7 +255,8 @@ TEST_CASE("I2b: everybody who waits for room gets some in the end") {
 }
 
 TEST_CASE(
-    "P6: while the closure is vsnoop's it answers window probes itself, with the present window") {
+    "P6: while the closure is vsnoop's it answers window probes itself, with the present window",
+    "[P6]") {
   Established c(with_budget(110000));
   c.guest(ack(1).window(65535));
   REQUIRE(c.flow().shown_edge == 1 + base_window);
@@ -277,7 +283,7 @@ TEST_CASE(
   CHECK(sent[0].window() == (c.flow().shown_edge - edge) >> 7);
 }
 
-TEST_CASE("P6: a probe of a window that the guest closed goes to the guest, with credit") {
+TEST_CASE("P6: a probe of a window that the guest closed goes to the guest, with credit", "[P6]") {
   Established c;
   c.peer(data(1, 1000));
   c.emitted();
@@ -287,8 +293,8 @@ TEST_CASE("P6: a probe of a window that the guest closed goes to the guest, with
   CHECK(c.guest(ack(1001)).passed);
 }
 
-TEST_CASE(
-    "P6: I6: a probe that brings the guest a newer ACK or window is forwarded, not swallowed") {
+TEST_CASE("P6: I6: a probe that brings the guest a newer ACK or window is forwarded, not swallowed",
+          "[P6]") {
   World world(with_budget(500000));
   Established c(world, port(1));
   c.guest(ack(1).window(65535));
@@ -302,7 +308,7 @@ TEST_CASE(
   }
 }
 
-TEST_CASE("P6: probes for a guest that shows no life are not answered in its name") {
+TEST_CASE("P6: probes for a guest that shows no life are not answered in its name", "[P6]") {
   World world(with_budget(500000));
   Established c(world, port(1));
   c.guest(ack(1).window(65535));
@@ -317,8 +323,8 @@ TEST_CASE("P6: probes for a guest that shows no life are not answered in its nam
   world.emits = false;
 }
 
-TEST_CASE(
-    "P6: a forged keep-alive from below the window changes nothing that is known of the peer") {
+TEST_CASE("P6: a forged keep-alive from below the window changes nothing that is known of the peer",
+          "[P6]") {
   Established c;
   c.guest(data(1, 500).ack(1));
   c.peer(data(1, 1000));
@@ -334,7 +340,8 @@ TEST_CASE(
 }
 
 TEST_CASE(
-    "I2b: control goes on in un-engaged auto: the flow is not promised for, the window is held") {
+    "I2b: control goes on in un-engaged auto: the flow is not promised for, the window is held",
+    "[I2b]") {
   Setup setup = with_budget(100000);
   setup.guest.engage = VSNOOP_ENGAGE_AUTO;
   Established c(setup);
@@ -344,7 +351,8 @@ TEST_CASE(
 }
 
 TEST_CASE(
-    "I4: zero window: shown as zero when the guest's edge is reached, and opened by the guest") {
+    "I4: zero window: shown as zero when the guest's edge is reached, and opened by the guest",
+    "[I4]") {
   Options options;
   options.guest_window = 10;
   options.syn_window = 1280;
@@ -361,7 +369,8 @@ TEST_CASE(
   CHECK(o.seen->window() == 10);
 }
 
-TEST_CASE("I4: SO_RCVBUF shrunk after the promise (trap): the peer sees it, the ACK stands") {
+TEST_CASE("I4: SO_RCVBUF shrunk after the promise (trap): the peer sees it, the ACK stands",
+          "[I4]") {
   Established c;
   c.peer(data(1, 1000));
   c.emitted();
@@ -372,13 +381,13 @@ TEST_CASE("I4: SO_RCVBUF shrunk after the promise (trap): the peer sees it, the 
   CHECK(c.guest(data(1, 10).ack(1).window(20)).seen->window() == (1 + 20 * 128 - 1001) / 128);
 }
 
-TEST_CASE("I2: nothing is promised beyond what the guest advertised") {
+TEST_CASE("I2: nothing is promised beyond what the guest advertised", "[I2]") {
   Established c;
   CHECK_THAT(c.peer(data(1 + 64000, 1000)), Passed(VSNOOP_REASON_out_of_window));
   CHECK_THAT(c.emitted(), Nothing());
 }
 
-TEST_CASE("I7: link templates exhausted: nothing is promised that could not be said") {
+TEST_CASE("I7: link templates exhausted: nothing is promised that could not be said", "[I7]") {
   Setup setup;
   setup.engine.flows = 8192;
   World world(setup);
@@ -426,7 +435,8 @@ TEST_CASE("I7: link templates exhausted: nothing is promised that could not be s
   CHECK(unlinked > 0);
 }
 
-TEST_CASE("I2b: tiny segments under a huge window cost more than 32 bits can say, and no account") {
+TEST_CASE("I2b: tiny segments under a huge window cost more than 32 bits can say, and no account",
+          "[I2b]") {
   // Each byte comes in a frame of its own: 2304 bytes of memory for each of 1.8 MB of window.
   Setup setup = with_budget(8 << 20);
   setup.engine.guests = 2;
@@ -459,7 +469,7 @@ TEST_CASE("I2b: tiny segments under a huge window cost more than 32 bits can say
   CHECK(other.flow().shown_edge - other.flow().early_ack == 4000 << 9);
 }
 
-TEST_CASE("I7: what a frame costs may be any number of 32 bits") {
+TEST_CASE("I7: what a frame costs may be any number of 32 bits", "[I7]") {
   Setup setup = with_budget(0xffffffff);
   World world(setup);
   Established c(world, port(1));
@@ -514,7 +524,7 @@ TEST_CASE("Early ACK: a coarse window scale does not matter to a large window") 
   CHECK(c.flow().early_ack == 20001);
 }
 
-TEST_CASE("G4: an opening passes when what is left rounds to nothing") {
+TEST_CASE("G4: an opening passes when what is left rounds to nothing", "[G4]") {
   Options o;
   o.guest_wscale = 14;
   o.guest_window = 1;
@@ -529,4 +539,72 @@ TEST_CASE("G4: an opening passes when what is left rounds to nothing") {
   const Outcome opening = c.guest(ack(at).window(1));
   REQUIRE(opening.seen);
   CHECK(opening.seen->window() == 1);
+}
+
+TEST_CASE("I2b: a connection at rest gives its reservation back and keeps the window it has shown",
+          "[I2b]") {
+  World world(with_budget(1 << 20));
+  Established idle(world, port(1));
+  idle.guest(ack(1).window(65535));
+  const vsnoop_flow_info before = idle.flow();
+  REQUIRE(before.reserved > 0);
+  world.advance(1000);
+  CHECK(idle.flow().reserved == 0);
+  CHECK(idle.flow().shown_edge == before.shown_edge);
+}
+
+TEST_CASE("I2b: what a connection at rest gave back opens the window of one that waits for room",
+          "[I2b]") {
+  World world(with_budget(1 << 20));
+  Established idle(world, port(1));
+  idle.guest(ack(1).window(65535));
+  Established busy(world, port(2));
+  busy.guest(ack(1).window(65535));
+  const uint32_t before = busy.flow().shown_edge;
+  REQUIRE(before < busy.flow().right_edge);
+  for (uint32_t at = 1; at < 20001; at += 1000) {
+    world.advance(60);
+    busy.peer(data(at, 1000));
+    busy.guest(ack(at + 1000).window(65535));
+  }
+  CHECK(busy.flow().shown_edge - busy.flow().rcv_nxt > 2 * (before - 1));
+}
+
+TEST_CASE("I2b: a window that was given back is paid for again when data comes", "[I2b]") {
+  World world(with_budget(4 << 20));
+  Established c(world, port(1));
+  c.guest(ack(1).window(8000));
+  world.advance(1000);
+  REQUIRE(c.flow().reserved == 0);
+  c.peer(data(1, 1000));
+  CHECK(c.flow().reserved > 0);
+}
+
+TEST_CASE("I7: a frame that is here goes before a window that was reserved for others", "[I7]") {
+  World world(with_budget(1 << 20));
+  world.automatic = false;
+  Established other(world, port(1));
+  other.guest(ack(1).window(65535));  // most of the budget is reserved
+  Established c(world, port(2));
+  uint32_t at = 1;
+  for (; at + 1000 < 60000; at += 1000)
+    CHECK_THAT(c.peer(data(at, 1000).memory(10240)), Kept(VSNOOP_REASON_in_order));
+  CHECK(world.stats().held <= 1 << 20);
+  CHECK(c.flow().early_ack == at);
+  world.automatic = true;
+  world.feed();
+  world.consume();
+  c.guest(ack(at));
+}
+
+TEST_CASE("G4: any opening passes while the peer is shown less than two segments of window",
+          "[G4]") {
+  Options small;
+  small.syn_window = 3000;
+  Established c(small);
+  c.peer(data(1, 1460));
+  REQUIRE(c.flow().shown_edge - c.flow().early_ack == 1540);
+  const Outcome o = c.guest(ack(1461).window(16));  // 508 bytes more
+  REQUIRE(o.seen);
+  CHECK(o.seen->ack() + o.seen->window() * 128u == 1461 + 2048);
 }

@@ -1106,39 +1106,39 @@ void walk(const Terrain& terrain, std::vector<u64> seeds) {
 
 }  // namespace
 
-TEST_CASE("I3: random walk, hold, fair weather") {
+TEST_CASE("I3: random walk, hold, fair weather", "[I3]") {
   Terrain t{"hold, fair weather"};
   walk(t, {1, 2, 3});
 }
 
-TEST_CASE("I3: random walk, hold, no timestamps, no SACK, no window scale") {
+TEST_CASE("I3: random walk, hold, no timestamps, no SACK, no window scale", "[I3]") {
   Terrain t{"hold, bare"};
   t.ts = t.sack = false;
   t.shift = 0;
   walk(t, {4, 5, 6});
 }
 
-TEST_CASE("I3: random walk, hold, the guest drops every tenth frame") {
+TEST_CASE("I3: random walk, hold, the guest drops every tenth frame", "[I3]") {
   Terrain t{"hold, the guest drops"};
   t.guest_drops = 0.1;
   t.connections = 24;
   walk(t, {7, 8, 9});
 }
 
-TEST_CASE("I3: random walk, hold, stormy network") {
+TEST_CASE("I3: random walk, hold, stormy network", "[I3]") {
   Terrain t{"hold, stormy network"};
   t.loss = 0.1, t.reorder = 0.3, t.duplicate = 0.1;
   t.connections = 24;
   walk(t, {10, 11, 12});
 }
 
-TEST_CASE("I7: random walk, hold, budget for a few frames only") {
+TEST_CASE("I7: random walk, hold, budget for a few frames only", "[I7]") {
   Terrain t{"hold, small budget"};
   t.budget = 24 << 10;
   walk(t, {13, 14, 15});
 }
 
-TEST_CASE("I2b: random walk, hold, large windows and many flows share a budget") {
+TEST_CASE("I2b: random walk, hold, large windows and many flows share a budget", "[I2b]") {
   Terrain t{"hold, shared budget"};
   t.shift = 7;
   t.flows = 24, t.connections = 60;
@@ -1150,7 +1150,7 @@ TEST_CASE("I2b: random walk, hold, large windows and many flows share a budget")
   walk(t, {16, 17});
 }
 
-TEST_CASE("I7: random walk, hold, few records and a small table") {
+TEST_CASE("I7: random walk, hold, few records and a small table", "[I7]") {
   Terrain t{"hold, few records"};
   t.custodies = 3;
   t.table = 6;
@@ -1158,7 +1158,7 @@ TEST_CASE("I7: random walk, hold, few records and a small table") {
   walk(t, {18, 19, 20});
 }
 
-TEST_CASE("P4: random walk, hold with early SACK") {
+TEST_CASE("P4: random walk, hold with early SACK", "[P4]") {
   Terrain t{"early SACK"};
   t.early_sack = true;
   t.loss = 0.08, t.reorder = 0.2;
@@ -1166,38 +1166,38 @@ TEST_CASE("P4: random walk, hold with early SACK") {
   walk(t, {21, 22, 23, 24});
 }
 
-TEST_CASE("I3: random walk, hold, the guest takes window back") {
+TEST_CASE("I3: random walk, hold, the guest takes window back", "[I3]") {
   Terrain t{"hold, shrinking window"};
   t.shrinks = true;
   t.receive_buffer = 40000;
   walk(t, {25, 26, 27});
 }
 
-TEST_CASE("I3: random walk, hold, the ring is torn down now and then") {
+TEST_CASE("I3: random walk, hold, the ring is torn down now and then", "[I3]") {
   Terrain t{"hold, the ring is lost"};
   t.ring_loss = 0.001;
   walk(t, {28, 29, 30});
 }
 
-TEST_CASE("P9: random walk, hold, peers abort") {
+TEST_CASE("P9: random walk, hold, peers abort", "[P9]") {
   Terrain t{"hold, peers abort"};
   t.peer_aborts = true;
   walk(t, {31, 32, 33});
 }
 
-TEST_CASE("G6: random walk, hold, guests abort") {
+TEST_CASE("G6: random walk, hold, guests abort", "[G6]") {
   Terrain t{"hold, guests abort"};
   t.guest_aborts = true;
   walk(t, {34, 35, 36});
 }
 
-TEST_CASE("I5: random walk, engage = auto") {
+TEST_CASE("I5: random walk, engage = auto", "[I5]") {
   Terrain t{"auto"};
   t.engage = VSNOOP_ENGAGE_AUTO;
   walk(t, {37, 38});
 }
 
-TEST_CASE("I1: random walk, ring policy, nothing is lost behind the ring") {
+TEST_CASE("I1: random walk, ring policy, nothing is lost behind the ring", "[I1]") {
   Terrain t{"ring"};
   t.policy = VSNOOP_POLICY_RING;
   t.guest_drops = 0;

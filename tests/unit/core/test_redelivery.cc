@@ -37,7 +37,7 @@ Options port(unsigned n) {
 
 // --- in no time ----------------------------------------------------------------------------------
 
-TEST_CASE("G7: at a closed window re-delivery and its answer do not go round in no time") {
+TEST_CASE("G7: at a closed window re-delivery and its answer do not go round in no time", "[G7]") {
   ByHand c;
   c.peer_sends(4);
   c.takes_all();
@@ -60,7 +60,7 @@ TEST_CASE("G7: at a closed window re-delivery and its answer do not go round in 
   CHECK(again <= 2);
 }
 
-TEST_CASE("G7: a block above what was ever promised is proof once, not for ever") {
+TEST_CASE("G7: a block above what was ever promised is proof once, not for ever", "[G7]") {
   ByHand c;
   c.peer_sends(2);
   c.world().quiesce();
@@ -74,7 +74,7 @@ TEST_CASE("G7: a block above what was ever promised is proof once, not for ever"
   CHECK(again <= 3);
 }
 
-TEST_CASE("G7: a block that begins at the guest's own ACK shows nothing") {
+TEST_CASE("G7: a block that begins at the guest's own ACK shows nothing", "[G7]") {
   ByHand c;
   c.peer_sends(3);
   c.takes_all();
@@ -125,7 +125,8 @@ TEST_CASE("Early ACK: of several segments that one ACK answers the earliest TSva
 
 // --- D-SACK --------------------------------------------------------------------------------------
 
-TEST_CASE("G7: after a re-delivery has been answered, a D-SACK of the peer's own passes again") {
+TEST_CASE("G7: after a re-delivery has been answered, a D-SACK of the peer's own passes again",
+          "[G7]") {
   ByHand c;
   c.peer_sends(1);
   c.takes_all();
@@ -199,7 +200,8 @@ TEST_CASE("Custody: a small frame takes a slot as a large one does") {
   world.emits = false;
 }
 
-TEST_CASE("I7: connections that only wait for room give their records to one that has data") {
+TEST_CASE("I7: connections that only wait for room give their records to one that has data",
+          "[I7]") {
   Setup setup;
   setup.engine.flows = 64;
   setup.engine.custodies = 8;
@@ -216,4 +218,19 @@ TEST_CASE("I7: connections that only wait for room give their records to one tha
   Established newcomer(world, port(50));
   CHECK_THAT(newcomer.peer(data(1, 1000)), Kept(VSNOOP_REASON_in_order));
   CHECK_THAT(newcomer.emitted(), OneAck(1001));
+}
+
+TEST_CASE("G7: a re-delivery is counted when the frame enters the ring, not when it is asked for",
+          "[G7]") {
+  Established c;
+  c.world().automatic = false;
+  c.peer(data(1, 1000));
+  c.peer(data(1001, 1000));
+  c.feed();
+  c.consume();
+  c.guest(ack(1).sack({{1001, 2001}}));
+  CHECK(c.count(VSNOOP_REASON_redelivery) == 0);
+  CHECK(c.feed() == 1);
+  CHECK(c.count(VSNOOP_REASON_redelivery) == 1);
+  CHECK(c.stats().redelivered_frames == 1);
 }

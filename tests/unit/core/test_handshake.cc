@@ -670,3 +670,18 @@ TEST_CASE("P8: a forged SYN does not make a repeated SYN-ACK end the connection"
     CHECK(c.flow().early_ack == 1001);
   }
 }
+
+TEST_CASE("P12: ECN agreed on the handshake is counted as such, offered alone it is not", "[P12]") {
+  Options options;
+  Connection offered(options), agreed(options);
+  offered.peer(syn().set(ECE | CWR));
+  offered.guest(syn_ack());
+  offered.peer(ack(1));
+  CHECK(offered.tracked());
+  CHECK(offered.count(VSNOOP_REASON_ecn) == 0);
+  agreed.peer(syn().set(ECE | CWR));
+  CHECK_THAT(agreed.guest(syn_ack().set(ECE)), Passed(VSNOOP_REASON_ecn));
+  agreed.peer(ack(1));
+  CHECK_FALSE(agreed.tracked());
+  CHECK_THAT(agreed.peer(data(1, 1000)), Passed(VSNOOP_REASON_no_flow));
+}

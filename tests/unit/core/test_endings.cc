@@ -35,7 +35,7 @@ Packet guest_rst(uint32_t seq) { return Packet().seq(seq).set(RST).clear(ACK); }
 
 // --- late segments of the handshake --------------------------------------------------------------
 
-TEST_CASE("P8: a SYN-ACK of this very connection that comes late ends nothing") {
+TEST_CASE("P8: a SYN-ACK of this very connection that comes late ends nothing", "[P8]") {
   for (const uint32_t sent : {0u, 300u}) {  // bytes of the guest's own
     ByHand c;
     c.peer_sends(10);
@@ -55,7 +55,7 @@ TEST_CASE("P8: a SYN-ACK of this very connection that comes late ends nothing") 
   }
 }
 
-TEST_CASE("P8: nor does the guest's own SYN, when it had opened") {
+TEST_CASE("P8: nor does the guest's own SYN, when it had opened", "[P8]") {
   ByHand c(Options{.guest_opens = true});
   c.peer_sends(2);
   c.guest(syn(0));
@@ -67,7 +67,8 @@ TEST_CASE("P8: nor does the guest's own SYN, when it had opened") {
 }
 
 TEST_CASE(
-    "P8: a guest that opens anew over a promise: the peer is shown a reset, the tuple is free") {
+    "P8: a guest that opens anew over a promise: the peer is shown a reset, the tuple is free",
+    "[P8]") {
   Established c;
   c.peer(data(1, 1000));
   c.emitted();
@@ -85,7 +86,7 @@ TEST_CASE(
 
 // --- resets --------------------------------------------------------------------------------------
 
-TEST_CASE("G6: a reset that the peer cannot take for one of this connection ends nothing") {
+TEST_CASE("G6: a reset that the peer cannot take for one of this connection ends nothing", "[G6]") {
   ByHand c;
   c.guest(data(1, 200).ack(1));
   c.peer(data(1, 1000).ack(101));
@@ -98,7 +99,8 @@ TEST_CASE("G6: a reset that the peer cannot take for one of this connection ends
   CHECK(c.stats().outstanding == 0);
 }
 
-TEST_CASE("G6: the guest's reset over a promise is repeated: the peer has nothing to ask with") {
+TEST_CASE("G6: the guest's reset over a promise is repeated: the peer has nothing to ask with",
+          "[G6]") {
   Established c;
   c.peer(data(1, 1000));
   c.emitted();
@@ -115,7 +117,7 @@ TEST_CASE("G6: the guest's reset over a promise is repeated: the peer has nothin
   CHECK_FALSE(c.tracked());
 }
 
-TEST_CASE("G6: without a promise the peer itself asks again: nothing is repeated") {
+TEST_CASE("G6: without a promise the peer itself asks again: nothing is repeated", "[G6]") {
   Established c;
   c.peer(data(1, 1000));
   c.guest(ack(1001));
@@ -221,7 +223,7 @@ TEST_CASE("Give-up: not before a sender would (RFC 9293 3.8.3), but then") {
 
 // --- windows that the guest takes back -----------------------------------------------------------
 
-TEST_CASE("I2: what the guest has taken back is not promised any more") {
+TEST_CASE("I2: what the guest has taken back is not promised any more", "[I2]") {
   Established c;
   c.guest(ack(1).window(8));  // 1024 bytes; the SYN-ACK said 64240
   CHECK_THAT(c.peer(data(1, 1000)), Kept(VSNOOP_REASON_in_order));
@@ -232,7 +234,7 @@ TEST_CASE("I2: what the guest has taken back is not promised any more") {
   CHECK_THAT(c.peer(data(1001, 1000)), Kept(VSNOOP_REASON_in_order));
 }
 
-TEST_CASE("I4: a window that the guest closed is shown closed, by vsnoop as well") {
+TEST_CASE("I4: a window that the guest closed is shown closed, by vsnoop as well", "[I4]") {
   ByHand c;
   c.peer_sends(3);
   c.feed();
@@ -252,7 +254,7 @@ TEST_CASE("I4: a window that the guest closed is shown closed, by vsnoop as well
   CHECK(c.guest(ack(3001).window(502)).seen->window() == 502);
 }
 
-TEST_CASE("I2b: with a window that is taken back goes what was reserved for it") {
+TEST_CASE("I2b: with a window that is taken back goes what was reserved for it", "[I2b]") {
   Setup setup;
   setup.guest.budget = 4 << 20;
   Established c(setup, Options{.guest_wscale = 9});
@@ -267,7 +269,7 @@ TEST_CASE("I2b: with a window that is taken back goes what was reserved for it")
 
 // --- a new connection on the same tuple ----------------------------------------------------------
 
-TEST_CASE("P9: a new connection does not wait for the end of the old one's promise") {
+TEST_CASE("P9: a new connection does not wait for the end of the old one's promise", "[P9]") {
   for (const bool syn_first : {false, true}) {
     ByHand c;
     c.peer_sends(3);
@@ -294,7 +296,7 @@ TEST_CASE("P9: a new connection does not wait for the end of the old one's promi
   }
 }
 
-TEST_CASE("P9: a SYN behind the reset is not lost when the ring has no room for it") {
+TEST_CASE("P9: a SYN behind the reset is not lost when the ring has no room for it", "[P9]") {
   ByHand c;
   c.peer_sends(2);
   c.peer(rst(2001));
@@ -310,7 +312,7 @@ TEST_CASE("P9: a SYN behind the reset is not lost when the ring has no room for 
   CHECK(c.world().custody() == 0);
 }
 
-TEST_CASE("P9: what waits behind the reset of a peer goes when the guest is gone") {
+TEST_CASE("P9: what waits behind the reset of a peer goes when the guest is gone", "[P9]") {
   ByHand c;
   c.peer_sends(2);
   c.peer(rst(2001));

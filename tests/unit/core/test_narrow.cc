@@ -113,7 +113,7 @@ void serve(Connection& c) {
 
 }  // namespace
 
-TEST_CASE("P12: a guest whose SYN or SYN-ACK has come over a hop is not promised for") {
+TEST_CASE("P12: a guest whose SYN or SYN-ACK has come over a hop is not promised for", "[P12]") {
   const bool ipv6 = GENERATE(false, true);
   const bool guest_opens = GENERATE(false, true);
   const auto tracked = [&](uint8_t hops) {
@@ -139,7 +139,8 @@ TEST_CASE("P12: a guest whose SYN or SYN-ACK has come over a hop is not promised
     CHECK_FALSE(tracked(hops));
 }
 
-TEST_CASE("G9: what is too long for the path behind the guest is cut, and the peer is told") {
+TEST_CASE("G9: what is too long for the path behind the guest is cut, and the peer is told",
+          "[G9]") {
   Options o;
   o.ipv6 = GENERATE(false, true);
   o.ts = GENERATE(false, true);
@@ -175,8 +176,8 @@ TEST_CASE("G9: what is too long for the path behind the guest is cut, and the pe
   CHECK(c.world().custody() == 0);
 }
 
-TEST_CASE(
-    "G9: what waits for the ring is cut as well, piece by piece, and a lost ring is no loss") {
+TEST_CASE("G9: what waits for the ring is cut as well, piece by piece, and a lost ring is no loss",
+          "[G9]") {
   Established c;
   c.world().automatic = false;
   Router router(c, 1248);
@@ -199,7 +200,7 @@ TEST_CASE(
   CHECK(c.world().custody() == 0);
 }
 
-TEST_CASE("G9: only what quotes bytes that are under way is believed (RFC 5927)") {
+TEST_CASE("G9: only what quotes bytes that are under way is believed (RFC 5927)", "[G9]") {
   Established c;
   c.world().automatic = false;
   c.peer(data(1, 1000));
@@ -237,7 +238,7 @@ TEST_CASE("G9: only what quotes bytes that are under way is believed (RFC 5927)"
   CHECK(got[0].length() == 1400);
 }
 
-TEST_CASE("G9: a guest that says a tiny size costs its own flow a bound, no more") {
+TEST_CASE("G9: a guest that says a tiny size costs its own flow a bound, no more", "[G9]") {
   Established c;
   c.world().automatic = false;
   c.peer(data(1, 1400));
@@ -253,7 +254,8 @@ TEST_CASE("G9: a guest that says a tiny size costs its own flow a bound, no more
   for (const Packet& p : got) CHECK(p.length() >= 400);
 }
 
-TEST_CASE("G9: bytes that nobody was promised are the peer's: it is told as the guest says it") {
+TEST_CASE("G9: bytes that nobody was promised are the peer's: it is told as the guest says it",
+          "[G9]") {
   Established c;
   c.world().quiesce();
   c.peer(data(1, 1400));
@@ -263,7 +265,7 @@ TEST_CASE("G9: bytes that nobody was promised are the peer's: it is told as the 
   CHECK(said.bytes == frame);
 }
 
-TEST_CASE("G9: where nobody tells, a smaller piece is tried (RFC 4821)") {
+TEST_CASE("G9: where nobody tells, a smaller piece is tried (RFC 4821)", "[G9]") {
   Options o;
   o.sack = GENERATE(false, true);
   Established c(o);
@@ -290,7 +292,7 @@ TEST_CASE("G9: where nobody tells, a smaller piece is tried (RFC 4821)") {
   CHECK(router.next() == 15401);
 }
 
-TEST_CASE("G9: a guest that was deaf for a while gets whole frames afterwards") {
+TEST_CASE("G9: a guest that was deaf for a while gets whole frames afterwards", "[G9]") {
   Established c;
   c.world().automatic = false;
   c.peer(data(1, 1400));

@@ -353,7 +353,8 @@ TEST_CASE("Custody: a shrunk guest gets everything in the end, piece by piece") 
 
 TEST_CASE(
     "G7: the last frame of a request dropped while the guest is idle (trap): the timer delivers "
-    "it again, long before its ceiling") {
+    "it again, long before its ceiling",
+    "[G7]") {
   ByHand c;
   c.peer_sends(1);
   c.guest_takes_all();
@@ -363,7 +364,8 @@ TEST_CASE(
   CHECK(c.feed() == 1);
 }
 
-TEST_CASE("G7: the timer follows the guest's measured latency, four times over, floor 20 ms") {
+TEST_CASE("G7: the timer follows the guest's measured latency, four times over, floor 20 ms",
+          "[G7]") {
   ByHand c;
   for (uint32_t i = 0; i < 4; ++i) {
     c.peer(data(1 + i * 100, 100));
@@ -381,7 +383,7 @@ TEST_CASE("G7: the timer follows the guest's measured latency, four times over, 
   CHECK(c.feed() == 1);
 }
 
-TEST_CASE("G7: with every try the timer doubles, up to the ceiling") {
+TEST_CASE("G7: with every try the timer doubles, up to the ceiling", "[G7]") {
   ByHand c;
   c.peer_sends(1);
   c.guest_takes_all();
@@ -399,7 +401,7 @@ TEST_CASE("G7: with every try the timer doubles, up to the ceiling") {
   CHECK(gaps[5] <= 2010);
 }
 
-TEST_CASE("G7: a frame that is still in the ring is never delivered again") {
+TEST_CASE("G7: a frame that is still in the ring is never delivered again", "[G7]") {
   ByHand c;
   c.peer_sends(2);
   c.feed();
@@ -409,7 +411,7 @@ TEST_CASE("G7: a frame that is still in the ring is never delivered again") {
   CHECK(c.stats().redelivered_frames == 0);
 }
 
-TEST_CASE("G7: a re-delivery that is still in the ring is not delivered a third time") {
+TEST_CASE("G7: a re-delivery that is still in the ring is not delivered a third time", "[G7]") {
   ByHand c;
   c.peer_sends(1);
   c.guest_takes_all();
@@ -419,8 +421,8 @@ TEST_CASE("G7: a re-delivery that is still in the ring is not delivered a third 
   CHECK(c.feed() == 0);
 }
 
-TEST_CASE(
-    "G7: three duplicate ACKs below early_ack deliver the first missing frame again, at once") {
+TEST_CASE("G7: three duplicate ACKs below early_ack deliver the first missing frame again, at once",
+          "[G7]") {
   Options options;
   options.sack = false;
   ByHand c(options);
@@ -436,7 +438,7 @@ TEST_CASE(
   CHECK_THAT(c.delivered(), OneSegment(1001, 1000));
 }
 
-TEST_CASE("G7: a SACK of the guest shows the hole with the first duplicate ACK") {
+TEST_CASE("G7: a SACK of the guest shows the hole with the first duplicate ACK", "[G7]") {
   ByHand c;
   c.peer_sends(3);
   c.guest_takes_all();
@@ -446,7 +448,7 @@ TEST_CASE("G7: a SACK of the guest shows the hole with the first duplicate ACK")
   CHECK_THAT(c.delivered(), OneSegment(1, 1000));
 }
 
-TEST_CASE("G7: window updates are no duplicate ACKs") {
+TEST_CASE("G7: window updates are no duplicate ACKs", "[G7]") {
   Options options;
   options.sack = false;
   ByHand c(options);
@@ -456,7 +458,7 @@ TEST_CASE("G7: window updates are no duplicate ACKs") {
   CHECK(c.feed() == 0);
 }
 
-TEST_CASE("G7: a partial ACK goes on to the next missing frame") {
+TEST_CASE("G7: a partial ACK goes on to the next missing frame", "[G7]") {
   ByHand c;
   c.peer_sends(5);
   c.guest_takes_all();
@@ -473,7 +475,7 @@ TEST_CASE("G7: a partial ACK goes on to the next missing frame") {
   CHECK(c.world().custody() == 0);
 }
 
-TEST_CASE("G7: a partial ACK does not reach for a frame that is still in the ring") {
+TEST_CASE("G7: a partial ACK does not reach for a frame that is still in the ring", "[G7]") {
   ByHand c;
   c.peer_sends(3);
   c.feed();
@@ -537,7 +539,8 @@ bool nothing_lost(const Packet&) { return false; }
 
 }  // namespace
 
-TEST_CASE("G7: a window that the guest threw away is back after log N of its rounds, not N") {
+TEST_CASE("G7: a window that the guest threw away is back after log N of its rounds, not N",
+          "[G7]") {
   Options options;
   options.sack = GENERATE(true, false);
   const uint32_t n = GENERATE(1u, 2u, 7u, 60u, 120u);
@@ -555,7 +558,7 @@ TEST_CASE("G7: a window that the guest threw away is back after log N of its rou
   CHECK(c.stats().redelivered_frames == n);
 }
 
-TEST_CASE("G7: of what the guest shows by SACK only what it lacks is delivered again") {
+TEST_CASE("G7: of what the guest shows by SACK only what it lacks is delivered again", "[G7]") {
   ByHand c;
   Receiver guest{c, 100};
   c.peer_sends(240, 100);
@@ -567,7 +570,7 @@ TEST_CASE("G7: of what the guest shows by SACK only what it lacks is delivered a
   CHECK(c.world().custody() == 0);
 }
 
-TEST_CASE("G7: what came after the last frame shown is not taken for lost") {
+TEST_CASE("G7: what came after the last frame shown is not taken for lost", "[G7]") {
   ByHand c;
   c.peer_sends(6);
   c.feed();
@@ -579,7 +582,7 @@ TEST_CASE("G7: what came after the last frame shown is not taken for lost") {
   CHECK(c.feed() == 0);
 }
 
-TEST_CASE("G7: a hole that an ACK shows as it moves is filled at once") {
+TEST_CASE("G7: a hole that an ACK shows as it moves is filled at once", "[G7]") {
   ByHand c;
   c.peer_sends(3);
   c.guest_takes_all();
@@ -589,7 +592,8 @@ TEST_CASE("G7: a hole that an ACK shows as it moves is filled at once") {
   CHECK_THAT(c.delivered(), OneSegment(1001, 1000));
 }
 
-TEST_CASE("G7: lost twice: what was fed after it has arrived, so it goes again without the timer") {
+TEST_CASE("G7: lost twice: what was fed after it has arrived, so it goes again without the timer",
+          "[G7]") {
   ByHand c;
   Receiver guest{c, 1000};
   const auto first = [](const Packet& p) { return p.seq() == 1; };
@@ -613,7 +617,7 @@ TEST_CASE("G7: lost twice: what was fed after it has arrived, so it goes again w
   CHECK(c.world().custody() == 0);
 }
 
-TEST_CASE("G7: lost twice, and a later re-delivery arrived: it goes again, first of all") {
+TEST_CASE("G7: lost twice, and a later re-delivery arrived: it goes again, first of all", "[G7]") {
   ByHand c;
   Receiver guest{c, 1000};
   c.peer_sends(8);
@@ -625,7 +629,7 @@ TEST_CASE("G7: lost twice, and a later re-delivery arrived: it goes again, first
   CHECK_THAT(c.delivered(), OneSegment(2001, 1000));
 }
 
-TEST_CASE("G7: a guest that loses half of what it is given gets less at a time") {
+TEST_CASE("G7: a guest that loses half of what it is given gets less at a time", "[G7]") {
   ByHand c;
   Receiver guest{c, 100};
   c.peer_sends(200, 100);
@@ -640,7 +644,7 @@ TEST_CASE("G7: a guest that loses half of what it is given gets less at a time")
   CHECK(most <= 8);
 }
 
-TEST_CASE("G7: nothing but the first missing one goes beyond the guest's present window") {
+TEST_CASE("G7: nothing but the first missing one goes beyond the guest's present window", "[G7]") {
   ByHand c;
   Receiver guest{c, 1000};
   c.peer_sends(10);
@@ -651,7 +655,7 @@ TEST_CASE("G7: nothing but the first missing one goes beyond the guest's present
   CHECK(guest.nxt() > 3001);
 }
 
-TEST_CASE("G7: a guest that reneges on what it has shown gets all of it again") {
+TEST_CASE("G7: a guest that reneges on what it has shown gets all of it again", "[G7]") {
   ByHand c;
   Receiver guest{c, 100};
   c.peer_sends(64, 100);
@@ -663,7 +667,8 @@ TEST_CASE("G7: a guest that reneges on what it has shown gets all of it again") 
   CHECK(c.world().custody() == 0);
 }
 
-TEST_CASE("G7: the first missing frame goes again by the timer, whatever the guest's SACK says") {
+TEST_CASE("G7: the first missing frame goes again by the timer, whatever the guest's SACK says",
+          "[G7]") {
   ByHand c;
   c.peer_sends(3);
   c.guest_takes_all();
@@ -676,7 +681,7 @@ TEST_CASE("G7: the first missing frame goes again by the timer, whatever the gue
   CHECK(again(c).seq() == 1001);
 }
 
-TEST_CASE("G7: what was shown once is not asked for again when a later ACK shows nothing") {
+TEST_CASE("G7: what was shown once is not asked for again when a later ACK shows nothing", "[G7]") {
   ByHand c;
   c.peer_sends(5);
   c.guest_takes_all();
@@ -688,7 +693,7 @@ TEST_CASE("G7: what was shown once is not asked for again when a later ACK shows
   CHECK_THAT(c.delivered(), OneSegment(2001, 1000));
 }
 
-TEST_CASE("G7: what waited behind a re-delivery is not taken for lost") {
+TEST_CASE("G7: what waited behind a re-delivery is not taken for lost", "[G7]") {
   ByHand c;
   c.peer_sends(1);
   c.guest_takes_all();
@@ -700,7 +705,7 @@ TEST_CASE("G7: what waited behind a re-delivery is not taken for lost") {
   CHECK(c.feed() == 0);
 }
 
-TEST_CASE("G7: without SACK, a guest that had more than was thought gets one at a time") {
+TEST_CASE("G7: without SACK, a guest that had more than was thought gets one at a time", "[G7]") {
   Options options;
   options.sack = false;
   ByHand c(options);
@@ -712,7 +717,8 @@ TEST_CASE("G7: without SACK, a guest that had more than was thought gets one at 
   CHECK(c.feed() == 1);
 }
 
-TEST_CASE("G7: a re-delivery that was cut goes on when its part is confirmed, and only then") {
+TEST_CASE("G7: a re-delivery that was cut goes on when its part is confirmed, and only then",
+          "[G7]") {
   ByHand c;
   c.peer_sends(3);
   c.guest_takes_all();
@@ -728,7 +734,7 @@ TEST_CASE("G7: a re-delivery that was cut goes on when its part is confirmed, an
   CHECK(c.feed() == 0);  // or the two would talk without end
 }
 
-TEST_CASE("G7: after one recovery duplicate ACKs begin another") {
+TEST_CASE("G7: after one recovery duplicate ACKs begin another", "[G7]") {
   Options options;
   options.sack = false;
   ByHand c(options);
@@ -744,7 +750,7 @@ TEST_CASE("G7: after one recovery duplicate ACKs begin another") {
   CHECK(c.feed() == 1);
 }
 
-TEST_CASE("G7: a frame that came back confirmed does not end the recovery") {
+TEST_CASE("G7: a frame that came back confirmed does not end the recovery", "[G7]") {
   ByHand c;
   c.peer_sends(5);
   c.guest_takes_all();
@@ -760,7 +766,7 @@ TEST_CASE("G7: a frame that came back confirmed does not end the recovery") {
   CHECK(c.world().ring().size() == 2);
 }
 
-TEST_CASE("G7: of hundreds of frames 128 are under way at one time") {
+TEST_CASE("G7: of hundreds of frames 128 are under way at one time", "[G7]") {
   ByHand c;
   Receiver guest{c, 50};
   c.peer_sends(300, 50);
@@ -772,7 +778,7 @@ TEST_CASE("G7: of hundreds of frames 128 are under way at one time") {
   CHECK(guest.nxt() == 15001);
 }
 
-TEST_CASE("G7: of a super-frame the guest may lack a part: it gets all of it again") {
+TEST_CASE("G7: of a super-frame the guest may lack a part: it gets all of it again", "[G7]") {
   ByHand c;
   c.peer(data(1, 8000));
   c.guest_takes_all();
@@ -782,7 +788,7 @@ TEST_CASE("G7: of a super-frame the guest may lack a part: it gets all of it aga
   CHECK_THAT(c.delivered(), OneSegment(1001, 7000));
 }
 
-TEST_CASE("G7: SACK blocks of what was never sent show nothing") {
+TEST_CASE("G7: SACK blocks of what was never sent show nothing", "[G7]") {
   ByHand c;
   c.peer_sends(3);
   c.guest_takes_all();
@@ -790,7 +796,7 @@ TEST_CASE("G7: SACK blocks of what was never sent show nothing") {
   CHECK(c.feed() == 0);
 }
 
-TEST_CASE("G7: frames that overlap where a recovery ends do not outlive it") {
+TEST_CASE("G7: frames that overlap where a recovery ends do not outlive it", "[G7]") {
   ByHand c;
   c.peer(data(1, 1000));
   c.peer(data(501, 1000));
@@ -809,7 +815,7 @@ TEST_CASE("G7: frames that overlap where a recovery ends do not outlive it") {
   CHECK(c.stats().redelivered_frames == 1);
 }
 
-TEST_CASE("G7: the ring is lost in mid-recovery: everything comes, once, in order") {
+TEST_CASE("G7: the ring is lost in mid-recovery: everything comes, once, in order", "[G7]") {
   ByHand c;
   Receiver guest{c, 100};
   c.peer_sends(40, 100);
@@ -826,7 +832,8 @@ TEST_CASE("G7: the ring is lost in mid-recovery: everything comes, once, in orde
   CHECK(c.world().custody() == 0);
 }
 
-TEST_CASE("G7: above a hole of the peer's nothing is delivered again: the guest speaks there") {
+TEST_CASE("G7: above a hole of the peer's nothing is delivered again: the guest speaks there",
+          "[G7]") {
   ByHand c;
   c.peer_sends(3);
   c.peer(data(4001, 1000));
@@ -842,7 +849,8 @@ TEST_CASE("G7: above a hole of the peer's nothing is delivered again: the guest 
   CHECK(c.stats().redelivered_frames == 2);
 }
 
-TEST_CASE("G7: the D-SACK that a re-delivery provokes never reaches the peer, nor does its ACK") {
+TEST_CASE("G7: the D-SACK that a re-delivery provokes never reaches the peer, nor does its ACK",
+          "[G7]") {
   ByHand c;
   c.peer_sends(1);
   c.guest_takes_all();
@@ -855,7 +863,8 @@ TEST_CASE("G7: the D-SACK that a re-delivery provokes never reaches the peer, no
   CHECK(o.seen->sack().empty());
 }
 
-TEST_CASE("G7: a D-SACK of the peer's own duplicate passes while nothing was delivered again") {
+TEST_CASE("G7: a D-SACK of the peer's own duplicate passes while nothing was delivered again",
+          "[G7]") {
   ByHand c;
   c.peer_sends(1);
   c.guest_takes_all();
@@ -865,7 +874,8 @@ TEST_CASE("G7: a D-SACK of the peer's own duplicate passes while nothing was del
   CHECK(o.seen->sack() == Packet::Blocks{{1, 1001}});
 }
 
-TEST_CASE("G7: guest firewall (trap): a frame never acknowledged ends in fail-stop after giveup") {
+TEST_CASE("G7: guest firewall (trap): a frame never acknowledged ends in fail-stop after giveup",
+          "[G7]") {
   Setup setup;
   setup.guest.giveup_us = 5000000;
   Established c(setup);  // the ring is served: there is progress, and no ACK
@@ -882,7 +892,7 @@ TEST_CASE("G7: guest firewall (trap): a frame never acknowledged ends in fail-st
   CHECK(c.stats().outstanding == 0);
 }
 
-TEST_CASE("G7: giveup asks for ring progress: a guest that takes nothing is not given up") {
+TEST_CASE("G7: giveup asks for ring progress: a guest that takes nothing is not given up", "[G7]") {
   Setup setup;
   setup.guest.giveup_us = 5000000;
   ByHand c(setup);
@@ -1029,7 +1039,8 @@ TEST_CASE(
 
 // --- P9: resets ----------------------------------------------------------------------------------
 
-TEST_CASE("P9: RST overtaking held data (trap): it waits until the guest confirmed everything") {
+TEST_CASE("P9: RST overtaking held data (trap): it waits until the guest confirmed everything",
+          "[P9]") {
   ByHand c;
   c.peer_sends(2);
   CHECK_THAT(c.peer(rst(2001)), Kept(VSNOOP_REASON_rst_exact));
@@ -1044,7 +1055,7 @@ TEST_CASE("P9: RST overtaking held data (trap): it waits until the guest confirm
   CHECK_FALSE(c.tracked());
 }
 
-TEST_CASE("P9: data is delivered again while the RST waits") {
+TEST_CASE("P9: data is delivered again while the RST waits", "[P9]") {
   ByHand c;
   c.peer_sends(1);
   c.peer(rst(1001));
@@ -1056,7 +1067,7 @@ TEST_CASE("P9: data is delivered again while the RST waits") {
   CHECK_THAT(c.delivered(), OneReset(1001));
 }
 
-TEST_CASE("P9: with nothing outstanding the RST passes and the flow ends") {
+TEST_CASE("P9: with nothing outstanding the RST passes and the flow ends", "[P9]") {
   Established c;
   c.peer(data(1, 1000));
   c.guest(ack(1001));
@@ -1064,7 +1075,7 @@ TEST_CASE("P9: with nothing outstanding the RST passes and the flow ends") {
   CHECK_FALSE(c.tracked());
 }
 
-TEST_CASE("P9: frames above a hole and behind the RST are freed with the flow") {
+TEST_CASE("P9: frames above a hole and behind the RST are freed with the flow", "[P9]") {
   ByHand c;
   c.peer(data(1, 1000));
   c.peer(data(2001, 1000));  // above a hole
@@ -1080,7 +1091,7 @@ TEST_CASE("P9: frames above a hole and behind the RST are freed with the flow") 
   CHECK(c.world().custody() == 0);
 }
 
-TEST_CASE("P9: I7: resets repeated without end are held once") {
+TEST_CASE("P9: I7: resets repeated without end are held once", "[P9]") {
   ByHand c;
   c.peer_sends(1);
   c.feed();
@@ -1088,14 +1099,14 @@ TEST_CASE("P9: I7: resets repeated without end are held once") {
   CHECK(c.world().custody() == 2);
 }
 
-TEST_CASE("P9: a reset that the host declines to hold does not overtake held data") {
+TEST_CASE("P9: a reset that the host declines to hold does not overtake held data", "[P9]") {
   ByHand c;
   c.peer_sends(1);
   c.guest_takes_all();
   CHECK_FALSE(c.peer(rst(1001), false).passed);
 }
 
-TEST_CASE("P9: the guest's own reset ends it all while the peer's waits") {
+TEST_CASE("P9: the guest's own reset ends it all while the peer's waits", "[P9]") {
   ByHand c;
   c.peer_sends(1);
   c.peer(rst(1001));
@@ -1106,7 +1117,7 @@ TEST_CASE("P9: the guest's own reset ends it all while the peer's waits") {
   CHECK(c.world().custody() == 0);
 }
 
-TEST_CASE("P9: a guest that never confirms: the waiting RST goes with the fail-stop") {
+TEST_CASE("P9: a guest that never confirms: the waiting RST goes with the fail-stop", "[P9]") {
   Setup setup;
   setup.guest.giveup_us = 5000000;
   Established c(setup);

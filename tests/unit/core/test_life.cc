@@ -349,7 +349,7 @@ TEST_CASE("Stale reference: vsnoop_flow() says no to one") {
 
 // --- exhaustion ----------------------------------------------------------------------------------
 
-TEST_CASE("I7: flow table full: further connections pass untouched") {
+TEST_CASE("I7: flow table full: further connections pass untouched", "[I7]") {
   Setup setup;
   setup.engine.flows = 2;
   World world(setup);
@@ -363,7 +363,7 @@ TEST_CASE("I7: flow table full: further connections pass untouched") {
   CHECK_THAT(c.emitted(), Nothing());
 }
 
-TEST_CASE("I7: a flow with a promise is never evicted for a new one, nor by age") {
+TEST_CASE("I7: a flow with a promise is never evicted for a new one, nor by age", "[I7]") {
   Setup setup;
   setup.engine.flows = 1;
   setup.engine.idle_s = 10;
@@ -381,7 +381,8 @@ TEST_CASE("I7: a flow with a promise is never evicted for a new one, nor by age"
   CHECK(a.flow().early_ack == 1001);
 }
 
-TEST_CASE("I7: records exhausted: frames pass unpromised, and promises go on when one is free") {
+TEST_CASE("I7: records exhausted: frames pass unpromised, and promises go on when one is free",
+          "[I7]") {
   Setup setup;
   setup.engine.custodies = 2;
   World world(setup);
@@ -396,7 +397,8 @@ TEST_CASE("I7: records exhausted: frames pass unpromised, and promises go on whe
 }
 
 TEST_CASE(
-    "I7: records exhausted: a duplicate that cannot be answered goes to the guest, with credit") {
+    "I7: records exhausted: a duplicate that cannot be answered goes to the guest, with credit",
+    "[I7]") {
   Setup setup;
   setup.engine.custodies = 1;
   World world(setup);
@@ -510,7 +512,7 @@ TEST_CASE("Timers: one flow that is held back keeps nobody busy when there is no
   CHECK(looks <= 100);  // of a thousand milliseconds
 }
 
-TEST_CASE("I7: a full table makes room: the longest silent flow that owes nothing goes") {
+TEST_CASE("I7: a full table makes room: the longest silent flow that owes nothing goes", "[I7]") {
   Setup setup;
   setup.engine.flows = 64;
   setup.guest.giveup_us = 4000000000;
@@ -539,7 +541,7 @@ TEST_CASE("I7: a full table makes room: the longest silent flow that owes nothin
   world.stop();
 }
 
-TEST_CASE("I7: a full table of flows that are all at work takes no newcomer") {
+TEST_CASE("I7: a full table of flows that are all at work takes no newcomer", "[I7]") {
   Setup setup;
   setup.engine.flows = 8;
   World world(setup);
@@ -562,4 +564,22 @@ TEST_CASE("Expiry: a connection whose keep-alives come after two hours is still 
   }
   c.guest(ack(1001));
   CHECK_THAT(c.peer(data(1001, 1000)), Kept(VSNOOP_REASON_in_order));
+}
+
+TEST_CASE("fail-stop of a guest that is gone is counted, and so are its resets") {
+  World world;
+  Options first, second;
+  second.peer_port = 40001;
+  Established promised(world, first), quiet(world, second);
+  world.automatic = false;
+  promised.peer(data(1, 1000));
+  world.stop();
+  CHECK(world.count(VSNOOP_REASON_failstop_gone) == 1);
+  CHECK(world.count(VSNOOP_REASON_reset_peer) == 1);
+  CHECK(world.count(VSNOOP_REASON_reset_guest) == 1);
+  CHECK(world.count(VSNOOP_REASON_flow_closed) == 1);
+  CHECK_THAT(promised.emitted(), Count(2));  // the early ACK, and then the reset
+  CHECK_THAT(promised.resets_to_guest(), OneReset(1));
+  CHECK_THAT(quiet.emitted(), Nothing());
+  CHECK(quiet.resets_to_guest().empty());
 }

@@ -136,7 +136,8 @@ TEST_CASE("Ring: holes are remembered without frames (P4, P5)") {
 
 // --- engage = auto -------------------------------------------------------------------------------
 
-TEST_CASE("I5: engage = auto, a quick guest, a small window: everything passes byte-identical") {
+TEST_CASE("I5: engage = auto, a quick guest, a small window: everything passes byte-identical",
+          "[I5]") {
   Established c(with_auto());
   for (uint32_t i = 0; i < 50; ++i) {
     const Packet p = data(1 + i * 1000, 1000);
@@ -155,8 +156,8 @@ TEST_CASE("I5: engage = auto, a quick guest, a small window: everything passes b
   }
 }
 
-TEST_CASE(
-    "I5: in a flow never promised duplicates and probes go to the guest, vsnoop says nothing") {
+TEST_CASE("I5: in a flow never promised duplicates and probes go to the guest, vsnoop says nothing",
+          "[I5]") {
   Established c(with_auto());
   c.peer(data(1, 1000));
   c.guest(ack(1001));
@@ -208,13 +209,13 @@ TEST_CASE("Auto: promises made while engaged stand when the guest turns quick") 
 
 // --- early SACK ----------------------------------------------------------------------------------
 
-TEST_CASE("P4: early SACK is off by default: the guest speaks") {
+TEST_CASE("P4: early SACK is off by default: the guest speaks", "[P4]") {
   Established c;
   c.peer(data(1001, 1000));
   CHECK_THAT(c.emitted(), Nothing());
 }
 
-TEST_CASE("P4: early SACK: a duplicate ACK with a block for what is held above the hole") {
+TEST_CASE("P4: early SACK: a duplicate ACK with a block for what is held above the hole", "[P4]") {
   Established c(with_early_sack());
   c.peer(data(1, 1000));
   c.emitted();
@@ -223,7 +224,7 @@ TEST_CASE("P4: early SACK: a duplicate ACK with a block for what is held above t
   CHECK(c.emitted_reason() == VSNOOP_REASON_early_sack);
 }
 
-TEST_CASE("P4: early SACK: not on a flow that did not agree SACK") {
+TEST_CASE("P4: early SACK: not on a flow that did not agree SACK", "[P4]") {
   Options options;
   options.sack = false;
   Established c(with_early_sack(), options);
@@ -231,7 +232,8 @@ TEST_CASE("P4: early SACK: not on a flow that did not agree SACK") {
   CHECK_THAT(c.emitted(), Nothing());
 }
 
-TEST_CASE("P4: early SACK: no reneging: when the hole is filled the ACK goes to the range's end") {
+TEST_CASE("P4: early SACK: no reneging: when the hole is filled the ACK goes to the range's end",
+          "[P4]") {
   Established c(with_early_sack());
   c.peer(data(1001, 1000));
   c.emitted();
@@ -241,7 +243,8 @@ TEST_CASE("P4: early SACK: no reneging: when the hole is filled the ACK goes to 
   c.guest(ack(2001));
 }
 
-TEST_CASE("P4: early SACK: no reneging even if the flow is paused when the hole is filled") {
+TEST_CASE("P4: early SACK: no reneging even if the flow is paused when the hole is filled",
+          "[P4]") {
   Established c(with_early_sack());
   c.peer(data(1001, 1000));
   c.emitted();
@@ -251,7 +254,8 @@ TEST_CASE("P4: early SACK: no reneging even if the flow is paused when the hole 
   CHECK_THAT(c.emitted(), OneAck(2001));
 }
 
-TEST_CASE("P4: early SACK: a guest's ACK inside a range that was SACKed is raised to its end") {
+TEST_CASE("P4: early SACK: a guest's ACK inside a range that was SACKed is raised to its end",
+          "[P4]") {
   Established c(with_early_sack());
   c.peer(data(1001, 1000));
   c.emitted();
@@ -262,7 +266,8 @@ TEST_CASE("P4: early SACK: a guest's ACK inside a range that was SACKed is raise
   CHECK(c.flow().early_ack == 2001);
 }
 
-TEST_CASE("P4: early SACK: a guest's ACK that stops right below a SACKed range is raised as well") {
+TEST_CASE("P4: early SACK: a guest's ACK that stops right below a SACKed range is raised as well",
+          "[P4]") {
   Established c(with_early_sack());
   c.peer(data(1001, 1000));
   c.emitted();
@@ -272,8 +277,8 @@ TEST_CASE("P4: early SACK: a guest's ACK that stops right below a SACKed range i
   CHECK(o.seen->ack() == 2001);
 }
 
-TEST_CASE(
-    "P4: early SACK: ranges that were SACKed are let go after a minute, and nothing is lost") {
+TEST_CASE("P4: early SACK: ranges that were SACKed are let go after a minute, and nothing is lost",
+          "[P4]") {
   Established c(with_early_sack());
   c.peer(data(1001, 1000));
   c.emitted();
@@ -288,7 +293,8 @@ TEST_CASE(
   CHECK(o.seen->ack() == 2001);
 }
 
-TEST_CASE("P4: early SACK: the newest block comes first, and every range is told in the end") {
+TEST_CASE("P4: early SACK: the newest block comes first, and every range is told in the end",
+          "[P4]") {
   // RFC 2018 4.
   Setup setup = with_early_sack();
   World world(setup);
@@ -329,7 +335,7 @@ TEST_CASE("P4: early SACK: the newest block comes first, and every range is told
   other.consume();
 }
 
-TEST_CASE("P4: early SACK: a segment has one duplicate ACK, not vsnoop's and the guest's") {
+TEST_CASE("P4: early SACK: a segment has one duplicate ACK, not vsnoop's and the guest's", "[P4]") {
   Established c(with_early_sack());
   c.peer(data(1001, 1000));
   CHECK(c.emitted().size() == 1);
@@ -342,7 +348,7 @@ TEST_CASE("P4: early SACK: a segment has one duplicate ACK, not vsnoop's and the
   CHECK(c.guest(ack(1).sack({{5001, 5101}, {3001, 4001}, {1001, 2001}})).passed);
 }
 
-TEST_CASE("P4: early SACK: bytes that merely passed are no hole") {
+TEST_CASE("P4: early SACK: bytes that merely passed are no hole", "[P4]") {
   // engage = auto: what came before the guest was found slow is on its way to it.
   Setup setup = with_early_sack();
   setup.guest.engage = VSNOOP_ENGAGE_AUTO;
@@ -374,7 +380,8 @@ TEST_CASE("P4: early SACK: bytes that merely passed are no hole") {
   }
 }
 
-TEST_CASE("P4: early SACK: a promise over an old SACKed range is not taken for an old promise") {
+TEST_CASE("P4: early SACK: a promise over an old SACKed range is not taken for an old promise",
+          "[P4]") {
   Setup setup = with_early_sack();
   setup.guest.giveup_us = 5000000;
   setup.guest.promise_age_us = 20000000;
@@ -388,7 +395,7 @@ TEST_CASE("P4: early SACK: a promise over an old SACKed range is not taken for a
   CHECK_THAT(c.emitted(), Nothing());
 }
 
-TEST_CASE("P4: early SACK: a SACKed frame that the guest drops is delivered again") {
+TEST_CASE("P4: early SACK: a SACKed frame that the guest drops is delivered again", "[P4]") {
   Established c(with_early_sack());
   c.peer(data(1001, 1000));
   c.peer(data(1, 1000));
