@@ -42,10 +42,6 @@ PUBLISHED = [
      ("netback", "pingpong"), "calibrated"),
     ("fast", "Linsock: throughput at 10 Gb/s, over the device it replaces", 4.0,
      ("linsock", "windows-device"), "“more than 300 %” better; the device's cost is an assumption"),
-    ("intervm", "Linsock: throughput between VMs, over the device", 4.0,
-     ("linsock", "windows-device"),
-     "the model executes both guests' devices on one processor, KVM each on its own; its loopback "
-     "costs no TCP"),
 ]
 
 
