@@ -132,7 +132,10 @@ bool Engine::emit(vsnoop_emission& emission, u8* frame) {
       emission.reason = VSNOOP_REASON_reset_peer;
       // If an ACK of the peer's was lost, its RCV.NXT is what the guest sent last.
       const bool other = custody.tries & 1;
-      const Seq number = other ? earlier(flow->guest_snd_nxt, flow->peer_edge) : flow->peer_una;
+      const Seq number = custody.answers ? custody.answer_at
+                         : other         ? earlier(flow->guest_snd_nxt, flow->peer_edge)
+                                         : flow->peer_una;
+      custody.answers = false;
       emission.length = write_reset(*flow, key, false, number, frame);
     } else if (custody.owed) {
       grant(*flow, guest);

@@ -104,6 +104,7 @@ class Engine {
   bool open_flow(Scene& scene, const Embryo& embryo);
   VSNOOP_COLD void end_flow(Ref ref, Flow& flow, Ending ending, vsnoop_held*& released);
   void forget_flow(Ref ref, Flow& flow, Guest& guest);
+  VSNOOP_COLD bool answered(const Segment& segment) const;
   VSNOOP_COLD bool renews(const Flow& flow, const Segment& segment) const;
   void forget_embryo(Ref ref);
   bool idle(const Flow& flow, u64 now) const;

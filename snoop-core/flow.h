@@ -54,7 +54,7 @@ struct Flow {
   Seq peer_nxt;       // highest sequence end the peer has sent
   u32 guest_tsval;    // serial maximum
   u32 ts_recent;      // to echo (RFC 7323 4.3, Last.ACK.sent = early_ack)
-  Seq sample_seq;     // guest latency: when the ACK of this byte comes ...
+  Seq sample_seq;     // guest latency: when the ACK of this byte comes ... (STOPPED: last answered)
   u32 sample_time;    // ... it took so long since this microsecond (STOPPED: of its last answer)
   u32 answered_at;    // last answer to a duplicate, in this microsecond
   u32 reserved;       // bytes of the guest's budget behind the window shown
@@ -184,8 +184,10 @@ struct Custody {
   bool reset_fed;     // the peer's reset is in the ring: the flow is over
   bool tomb;          // resets are repeated until the timer has run out
   bool guest_too;     // ... towards the guest as well
+  bool answers;       // a reset is owed at `answer_at`
   bool tsval_raised;  // a re-delivery carried given_tsval: older frames must not follow it
   u8 dup_acks;        // of the guest, at guest_ack
+  Seq answer_at;
   u32 newest_tsval;   // newest TSval seen from the peer
   u32 given_tsval;    // newest TSval a re-delivery carried
   u32 newest_tsecr;   // TSecr that came with peer_una

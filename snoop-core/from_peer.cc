@@ -357,28 +357,32 @@ Verdict Engine::reset_from_peer(Scene& scene) {
   return forward(scene, VSNOOP_REASON_rst_outside, true);
 }
 
-// A tombstone: the peer's challenge ACK tells where its RCV.NXT is.
+// A tombstone: the peer's challenge ACK tells where its RCV.NXT is. It is answered there, and moves
+// nothing: anybody can send one. Who knows the peer's own number, or a SYN that the guest answers,
+// shows that the resets have come.
 Verdict Engine::stopped_from_peer(Scene& scene) {
   Flow& flow = *scene.flow;
   const Segment& s = scene.segment;
-  Custody* custody = custody_of(flow);
-  if (s.has(RST) || s.has(SYN)) {
-    if (custody) custody->tomb = false;  // it knows
+  if (s.checksum == VSNOOP_CHECKSUM_BAD) return verdict(scene, VSNOOP_DROP, VSNOOP_REASON_stopped);
+  if (s.has(RST)) {
+    Custody* custody = custody_of(flow);
+    if (custody && (s.seq == flow.rcv_nxt || s.seq == flow.peer_nxt)) custody->tomb = false;
     settle(flow);
-  }
-  if (s.has(SYN) && !s.has(RST)) {
+  } else if (s.has(SYN)) {
     Scene apart = scene;
     apart.flow = nullptr;
-    const Reason reason = learn_from_peer(apart);
+    learn_from_peer(apart);
     Verdict v = verdict(scene, VSNOOP_PASS, VSNOOP_REASON_syn);
-    // It answers the guest's new SYN: the tuple is theirs.
-    if (s.has(ACK) && reason == VSNOOP_REASON_handshake)
-      end_flow(scene.ref, flow, Ending::by_peer, v.released);
+    if (s.has(ACK) && answered(s)) end_flow(scene.ref, flow, Ending::by_peer, v.released);
     return v;
-  }
-  if (!s.has(RST) && s.has(ACK) && may_answer_again(flow, s.ack != flow.peer_una, scene.now)) {
-    flow.peer_una = flow.guest_snd_nxt = s.ack;
-    owe(scene.ref, flow, owed_rst_peer, scene.now);
+  } else if (s.has(ACK)) {
+    const bool its_own = !before(s.ack, flow.peer_una) && !after(s.ack, flow.guest_snd_nxt);
+    if (may_answer_again(flow, its_own && s.ack != flow.sample_seq, scene.now) &&
+        owe(scene.ref, flow, owed_rst_peer, scene.now)) {
+      Custody& custody = *custody_of(flow);
+      custody.answers = true;
+      custody.answer_at = flow.sample_seq = s.ack;
+    }
   }
   return verdict(scene, VSNOOP_DROP, VSNOOP_REASON_stopped);
 }

@@ -241,6 +241,15 @@ Reason Engine::learn_from_guest(Scene& scene) {
   return open_flow(scene, embryo) ? VSNOOP_REASON_none : VSNOOP_REASON_table_full;
 }
 
+// Whether this SYN-ACK of the peer's has answered the guest's new SYN: the tuple is theirs.
+bool Engine::answered(const Segment& s) const {
+  const Ref ref = embryos_.find(s.key);
+  if (ref.is_null()) return false;
+  const Embryo& embryo = *embryos_.get(ref);
+  return (embryo.flags & (embryo_peer_opened | embryo_complete)) == embryo_complete &&
+         s.seq == embryo.peer_iss && s.ack == embryo.guest_iss + 1;
+}
+
 // P8: whether this SYN or SYN-ACK of the guest's belongs to another connection than `flow`. The one
 // that opened this very flow may come late: repeated, or overtaken on another queue.
 bool Engine::renews(const Flow& flow, const Segment& s) const {

@@ -205,6 +205,7 @@ void Engine::entomb(Ref ref, Flow& flow, bool guest_too) {
   flow.state = VSNOOP_FLOW_STOPPED;
   flow.last_seen = moment(clock_);  // it stands for a while from now
   flow.sample_time = static_cast<u32>(clock_) - tomb_answer_us;
+  flow.sample_seq = flow.peer_una;
   Custody* custody = custody_of(flow);
   if (custody) custody->owed = 0;  // no ACK after the reset
   owe(ref, flow, guest_too ? owed_rst_peer | owed_rst_guest : owed_rst_peer, clock_);

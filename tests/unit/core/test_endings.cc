@@ -140,16 +140,65 @@ TEST_CASE("Fail-stop: resets are repeated at both numbers that can be the peer's
   CHECK(numbers == std::set<uint32_t>{101, 201});
 }
 
-TEST_CASE("Fail-stop: a peer that resets or opens anew needs no more of them") {
+TEST_CASE("Fail-stop: a peer that resets, or whose new SYN the guest answers, needs no more of them") {
   for (const bool opens : {false, true}) {
     ByHand c;
     c.peer_sends(1);
     c.world().stop();
     c.emitted();
-    c.peer(opens ? syn(70000) : rst(1001));
+    if (opens) {
+      c.peer(syn(70000));
+      c.guest(syn_ack(70001, 90000));
+    } else {
+      c.peer(rst(1001));
+    }
     c.advance(60000);
     CHECK_THAT(c.emitted(), Nothing());
   }
+}
+
+TEST_CASE("Fail-stop: who does not know the peer's number neither ends nor misdirects the resets") {
+  // RFC 5961: one guess each.
+  const std::vector<std::pair<const char*, Packet>> guesses = {
+      {"reset", rst(0x40000000)},
+      {"reset in the window", rst(30000)},
+      {"reset with SYN", rst(0x40000000).set(SYN)},
+      {"SYN", syn(0x40000000)},
+      {"SYN-ACK", syn_ack(77, 0x40000000)},
+      {"ACK ahead", ack(0x40000000).seq(1001)},
+      {"ACK behind", ack(0xf0000000).seq(1001)},
+      {"corrupt reset", rst(1001).bad()},
+      {"corrupt ACK", ack(150).seq(1001).bad()},
+  };
+  for (const auto& [name, guess] : guesses) {
+    CAPTURE(name);
+    ByHand c;
+    c.guest(data(1, 200).ack(1));
+    c.peer(data(1, 1000).ack(101));
+    c.emitted();
+    c.world().stop();
+    c.emitted();
+    c.peer(guess);
+    c.emitted();
+    c.advance(60000);
+    std::multiset<uint32_t> numbers;
+    for (const Packet& p : c.emitted()) numbers.insert(p.seq());
+    CHECK(numbers.count(101) == 3);
+    CHECK(numbers.count(201) == 3);
+    CHECK(numbers.size() == 6);
+  }
+}
+
+TEST_CASE("Fail-stop: a SYN-ACK with a wrong number does not end a tombstone that a SYN waits on") {
+  ByHand c;
+  c.peer_sends(1);
+  c.guest(syn(90000));
+  c.emitted();
+  REQUIRE(c.flow().state == VSNOOP_FLOW_STOPPED);
+  c.peer(syn_ack(77, 0x40000000));
+  REQUIRE(c.tracked());
+  c.peer(syn_ack(90001, 500000));
+  CHECK_FALSE(c.tracked());
 }
 
 TEST_CASE(
