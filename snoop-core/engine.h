@@ -120,6 +120,9 @@ class Engine {
   Verdict untracked(u16 id, Guest* guest, Reason reason);
   Reason look(Scene& scene, Direction direction);
   Verdict decide(Scene& scene);
+  VSNOOP_COLD Verdict decide_unusual(Scene& scene);
+  VSNOOP_ALWAYS_INLINE bool acceptable_ack(const Flow& flow, const Segment& segment) const;
+  VSNOOP_ALWAYS_INLINE void note_sent(Flow& flow, const Segment& segment);
   Verdict decide_data(Scene& scene);
   Verdict forward(Scene& scene, Reason reason, bool credit);
   Verdict bypass(Scene& scene, Reason reason);

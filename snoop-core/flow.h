@@ -35,7 +35,8 @@ enum FlowFlag : u16 {
   flow_sampling = 256,     // sample_seq, sample_time are set
   flow_quick = 512,        // engage = auto: measured, and quick
   flow_measured = 1024,    // latency holds a measurement
-  flow_narrow = 8192,      // the path behind the guest takes `mss` and no more (G9)
+  flow_shrunk = 16384,  // the guest's last segment took window back: what it said before may hold
+  flow_narrow = 8192,   // the path behind the guest takes `mss` and no more (G9)
   // After a long rest a timestamp clock may have gone half its way round, so that what is known of
   // it says nothing: until ...
   flow_guest_rested = 2048,  // ... the guest has spoken
@@ -188,9 +189,9 @@ struct Custody {
   bool tsval_raised;  // a re-delivery carried given_tsval: older frames must not follow it
   u8 dup_acks;        // of the guest, at guest_ack
   Seq answer_at;
-  u32 newest_tsval;   // newest TSval seen from the peer
-  u32 given_tsval;    // newest TSval a re-delivery carried
-  u32 newest_tsecr;   // TSecr that came with peer_una
+  u32 newest_tsval;  // newest TSval seen from the peer
+  u32 given_tsval;   // newest TSval a re-delivery carried
+  u32 newest_tsecr;  // TSecr that came with peer_una
   bool tsecr_known;
   u32 sack_seen;            // digest of the guest's SACK blocks that last passed
   u32 held;                 // bytes charged for frames

@@ -116,7 +116,6 @@ Verdict Engine::note_guest(Scene& scene) {
   if (fin) flow.set(flow_guest_fin);  // G8
   if (s.has_ts() && (older(flow.guest_tsval, s.tsval) || flow.is(flow_guest_rested)))
     flow.guest_tsval = s.tsval;
-  flow.clear(flow_guest_rested);
 
   const Seq edge = s.ack + (static_cast<u32>(s.window) << flow.guest_shift());
   const Seq old_guest_ack = flow.guest_ack, old_rcv_nxt = flow.rcv_nxt;
@@ -125,6 +124,7 @@ Verdict Engine::note_guest(Scene& scene) {
   // RFC 9293 3.10.7.4: an older segment says nothing of the window (SND.WL1, SND.WL2).
   const bool newest = after(s.ack, old_guest_ack) || (s.ack == old_guest_ack && !older_seq);
   const bool opens = !before(edge, flow.right_edge);
+  flow.clear(opens ? flow_guest_rested | flow_shrunk : flow_guest_rested);
   if (opens)
     flow.right_edge = edge;
   else if (VSNOOP_UNLIKELY(newest))
@@ -165,6 +165,7 @@ Verdict Engine::note_guest(Scene& scene) {
 void Engine::take_window_back(Flow& flow, Guest& guest, Seq edge) {
   const Seq least = later(edge, flow.early_ack);
   if (!before(least + ((1u << flow.guest_shift()) - 1), flow.right_edge)) return;
+  flow.set(flow_shrunk);
   flow.right_edge = least;
   if (!after(flow.shown_edge, least)) return;
   flow.shown_edge = least;

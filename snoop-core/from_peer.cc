@@ -99,37 +99,17 @@ Verdict Engine::decide(Scene& scene) {
   note_time(flow, scene.now);
   if (flow.state == VSNOOP_FLOW_STOPPED) return stopped_from_peer(scene);
   scene.seen = flow.peer_nxt;
-  // Whatever is said of it below: if it lies in the window, the guest may take and acknowledge it.
-  // Nothing follows a FIN; and what the guest has taken its window back from may still be under
-  // way.
-  const Seq end = s.end() + (s.flags & FIN);
-  if (after(end, flow.peer_nxt) && !(s.flags & (SYN | RST)) && !flow.is(flow_peer_fin) &&
-      s.checksum != VSNOOP_CHECKSUM_BAD && !after(s.seq, later(flow.right_edge, flow.peer_nxt)))
-    flow.peer_nxt = end;
-
-  // P10: what the guest does not take as it stands. RFC 9293 3.10.7.4, RFC 7323 5.3, RFC 5961 5.2.
-  if (s.checksum == VSNOOP_CHECKSUM_BAD || s.checksum == VSNOOP_CHECKSUM_UNKNOWN)
-    return forward(scene,
-                   s.checksum == VSNOOP_CHECKSUM_BAD ? VSNOOP_REASON_bad_checksum
-                                                     : VSNOOP_REASON_unverified_checksum,
-                   false);
-  if (VSNOOP_UNLIKELY(s.has(SYN | RST))) {
-    if (s.has(RST)) return reset_from_peer(scene);  // P9
-    // P8: never answered. The old connection goes on unless the guest answers with SYN-ACK.
-    Scene apart = scene;
-    apart.flow = nullptr;
-    learn_from_peer(apart);
-    if (Custody* custody = custody_of(flow)) renew(*custody, scene.guest);
-    return forward(scene, VSNOOP_REASON_syn, true);
-  }
-  if (s.has(URG)) return forward(scene, VSNOOP_REASON_urgent, true);
-  if (!s.has(ACK)) return forward(scene, VSNOOP_REASON_no_ack_flag, false);
-  if (flow.is(flow_ts) != s.has_ts()) return forward(scene, VSNOOP_REASON_timestamp_mismatch, true);
+  const bool verified =
+      s.checksum == VSNOOP_CHECKSUM_VERIFIED || s.checksum == VSNOOP_CHECKSUM_PARTIAL;
+  if (VSNOOP_UNLIKELY(!verified || (s.flags & (SYN | RST | URG | ACK)) != ACK ||
+                      flow.is(flow_ts) != s.has_ts()))
+    return decide_unusual(scene);
+  // P10: RFC 5961 5.2, RFC 7323 5.3.
+  const bool known_ack = acceptable_ack(flow, s);
+  if (VSNOOP_LIKELY(known_ack)) note_sent(flow, s);
   if (s.has_ts() && older(s.tsval, flow.ts_recent) && !flow.is(flow_peer_rested))
     return forward(scene, VSNOOP_REASON_paws, true);
-  const u32 max_window = static_cast<u32>(flow.max_window) << flow.peer_shift();
-  if (after(s.ack, flow.guest_snd_nxt) || !after(s.ack, flow.peer_una - max_window - 1))
-    return forward(scene, VSNOOP_REASON_unacceptable_ack, true);
+  if (!known_ack) return forward(scene, VSNOOP_REASON_unacceptable_ack, true);
   if (VSNOOP_UNLIKELY(s.odd_option)) {  // P12
     // Not from one who guesses (RFC 5961): the guest would not look at it either.
     const bool in_window = !before(s.end(), flow.guest_ack) && !after(s.seq, flow.right_edge);
@@ -179,6 +159,45 @@ Verdict Engine::decide(Scene& scene) {
   }
   if (s.payload == 0) return forward(scene, VSNOOP_REASON_pure_ack, false);  // P0
   return decide_data(scene);
+}
+
+// P8, P9, and what of P10 shows in the headers alone.
+Verdict Engine::decide_unusual(Scene& scene) {
+  const Segment& s = scene.segment;
+  Flow& flow = *scene.flow;
+  if (s.checksum == VSNOOP_CHECKSUM_BAD) return forward(scene, VSNOOP_REASON_bad_checksum, false);
+  if (!s.has(SYN | RST) && s.has(ACK) && acceptable_ack(flow, s)) note_sent(flow, s);
+  if (s.checksum == VSNOOP_CHECKSUM_UNKNOWN)
+    return forward(scene, VSNOOP_REASON_unverified_checksum, false);
+  if (s.has(RST)) return reset_from_peer(scene);  // P9
+  if (s.has(SYN)) {
+    // P8: never answered. The old connection goes on unless the guest answers with SYN-ACK.
+    Scene apart = scene;
+    apart.flow = nullptr;
+    learn_from_peer(apart);
+    if (Custody* custody = custody_of(flow)) renew(*custody, scene.guest);
+    return forward(scene, VSNOOP_REASON_syn, true);
+  }
+  if (s.has(URG)) return forward(scene, VSNOOP_REASON_urgent, true);
+  if (!s.has(ACK)) return forward(scene, VSNOOP_REASON_no_ack_flag, false);
+  return forward(scene, VSNOOP_REASON_timestamp_mismatch, true);
+}
+
+// RFC 9293 3.10.7.4, RFC 5961 5.2.
+bool Engine::acceptable_ack(const Flow& flow, const Segment& s) const {
+  const u32 max_window = static_cast<u32>(flow.max_window) << flow.peer_shift();
+  return !after(s.ack, flow.guest_snd_nxt) && after(s.ack, flow.peer_una - max_window - 1);
+}
+
+// If it begins in the window and knows the guest's numbers, the guest may take and acknowledge it,
+// whatever is said of it later. Nothing follows a FIN. A window that was taken back may have been
+// said by an older segment.
+void Engine::note_sent(Flow& flow, const Segment& s) {
+  const Seq end = s.end() + (s.flags & FIN);
+  if (!after(end, flow.peer_nxt) || flow.is(flow_peer_fin)) return;
+  const bool shrunk = flow.is(flow_shrunk);
+  if (!after(s.seq, shrunk ? later(flow.right_edge, flow.peer_nxt) : flow.right_edge))
+    flow.peer_nxt = end;
 }
 
 // P3, P3b, P2, P1, P5, P4: payload within the windows.

@@ -140,7 +140,8 @@ TEST_CASE("Fail-stop: resets are repeated at both numbers that can be the peer's
   CHECK(numbers == std::set<uint32_t>{101, 201});
 }
 
-TEST_CASE("Fail-stop: a peer that resets, or whose new SYN the guest answers, needs no more of them") {
+TEST_CASE(
+    "Fail-stop: a peer that resets, or whose new SYN the guest answers, needs no more of them") {
   for (const bool opens : {false, true}) {
     ByHand c;
     c.peer_sends(1);

@@ -268,11 +268,14 @@ TEST_CASE("neighbour: an old number with a timestamp ahead does not set the cloc
 }
 
 TEST_CASE("neighbour: what the guest refuses counts for nothing that the peer has sent") {
-  // RFC 5961 5.2, RFC 7323 5.3: the number fits, and nothing else.
+  // RFC 5961 5.2: the number fits, and nothing else.
   const std::vector<Packet> guesses = {
-      data(30001, 1000).ack(0x40000000),       data(30001, 1000).ack(0xc0000000),
-      data(30001, 1000).clear(ACK),            data(30001, 1000).ts(0xf0000000, 0),
-      data(30001, 1000).ack(0x40000000).set(URG), data(30001, 1000).ack(0x40000000).no_ts(),
+      data(30001, 1000).ack(0x40000000),
+      data(30001, 1000).ack(0xc0000000),
+      data(30001, 1000).clear(ACK),
+      data(30001, 1000).ack(0x40000000).ts(0xf0000000, 0),
+      data(30001, 1000).ack(0x40000000).set(URG),
+      data(30001, 1000).ack(0x40000000).no_ts(),
       fin(30001, 1000).ack(0x40000000),
   };
   for (const Packet& guess : guesses) {
@@ -293,12 +296,13 @@ TEST_CASE("peer: one that sends beyond the window does not move what it may have
   Established c;
   const uint32_t edge = c.flow().right_edge;
   for (uint32_t i = 0; i < 200; ++i) c.peer(data(edge + 1000 * i, 1000));
-  CHECK(c.flow().peer_nxt <= edge + 1000);
+  CHECK(c.flow().peer_nxt == edge + 1000);
   // The guest cannot have got that.
   CHECK_THAT(c.guest(ack(edge + 100000)), Passed(VSNOOP_REASON_guest_ack_unseen));
 }
 
-TEST_CASE("peer: what was under way when the guest took its window back is known to have been sent") {
+TEST_CASE(
+    "peer: what was under way when the guest took its window back is known to have been sent") {
   Established c;
   c.guest(ack(1).window(0));
   for (uint32_t i = 0; i < 20; ++i) c.peer(data(1 + 1000 * i, 1000));
