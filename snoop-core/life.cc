@@ -82,17 +82,20 @@ vsnoop_held* Engine::tick(u64 now) {
   if (until > wheel_at_ + wheel_slots) wheel_at_ = until - wheel_slots;
   unsigned budget = timers_per_tick;
   while (wheel_at_ < until) {
+    // A timer may end other flows, too, so that the slot's list does not stand still meanwhile.
+    u32 due[timers_per_tick];
+    unsigned count = 0;
     u32 index = wheel_[wheel_at_ % wheel_slots];
-    while (index != no_custody) {
-      Custody& custody = custodies_[index];
-      const u32 next = custody.timer_next;
-      if (custody.timer_at <= now) {
-        if (!budget--) return released;  // the rest at the next call, which is due at once
-        disarm(custody);
-        on_timer(custody, now, released);
-      }
-      index = next;
+    for (; index != no_custody && count < budget; index = custodies_[index].timer_next)
+      if (custodies_[index].timer_at <= now) due[count++] = index;
+    for (unsigned i = 0; i < count; ++i) {
+      Custody& custody = custodies_[due[i]];
+      if (!custody.timer_at || custody.timer_at > now) continue;
+      disarm(custody);
+      on_timer(custody, now, released);
     }
+    budget -= count;
+    if (index != no_custody) return released;  // the rest at the next call, which is due at once
     ++wheel_at_;
   }
   if (now >= sweep_at_) sweep(now, released);
@@ -149,20 +152,26 @@ void Engine::let_ranges_go(Flow& flow, Guest& guest, vsnoop_held*& released) {
   purge(flow, guest, false, released);
   // Bytes that were in order but not promised are the peer's again, too.
   flow.rcv_nxt = flow.early_ack;
+  settle_reservation(flow, guest, flow.rcv_nxt);
   count(guest, VSNOOP_REASON_ranges_let_go);
+  // If the record stays (for frames in the ring, or for room), it knows what a new one would.
+  Custody& custody = *custody_of(flow);
+  custody.passed_from = flow.rcv_nxt;
+  custody.passed = flow.peer_nxt;
   settle(flow);
 }
 
 // Whether a flow holds nothing but such ranges, all of them out of the ring, and its peer is
-// silent.
+// silent. What the guest has confirmed and left in its ring is none.
 bool Engine::ranges_at_rest(const Flow& flow, u64 now) const {
   const Custody* custody = custody_of(flow);
   if (!custody || flow.early_ack != flow.guest_ack || custody->wait_head || custody->owed)
     return false;
+  if (!custody->line_head && !custody->range_count) return false;
   if (static_cast<u16>(moment(now) - flow.last_seen) < ranges_rest) return false;
   for (const vsnoop_held* held = custody->line_head; held; held = held->next_line)
     if (held->state != VSNOOP_HELD_DELIVERED) return false;
-  return custody->frames || custody->range_count;
+  return true;
 }
 
 // Records are few. If none is free the first of some that nobody was promised anything for is let
@@ -173,8 +182,8 @@ void Engine::free_a_record(u64 now, vsnoop_held*& released) {
     Custody& custody = custodies_[record_hand_];
     record_hand_ = record_hand_ + 1 == config_.custodies ? 0 : record_hand_ + 1;
     Flow* flow = table_.get(custody.flow);
-    if (!flow || custody.wants_room) continue;
-    if (custody.tomb && !custody.owed) {
+    if (!flow) continue;
+    if (custody.tomb && !custody.owed && !custody.wants_room) {
       custody.tomb = false;
       settle(*flow);
     } else if (ranges_at_rest(*flow, now)) {

@@ -1022,6 +1022,37 @@ TEST_CASE("Custody: ranges above a hole that nobody was promised are let go afte
 }
 
 TEST_CASE(
+    "Custody: ranges that are let go while their frames stand in the ring: the guest has them") {
+  ByHand c;
+  c.peer(data(1001, 1000));
+  c.feed();
+  c.consume();
+  c.peer(data(2001, 1000));
+  c.feed();
+  c.advance(70000);
+  REQUIRE(c.count(VSNOOP_REASON_ranges_let_go) == 1);
+  REQUIRE(c.world().custody() == 1);  // the guest has not looked into its ring again
+  // An ACK of 1001 would end where the guest's SACK begins.
+  CHECK_THAT(c.peer(data(1, 1000)), Passed(VSNOOP_REASON_passed_above));
+  CHECK_THAT(c.emitted(), Nothing());
+  c.guest_takes_all();
+  CHECK_THAT(c.guest_acks(), Passed(VSNOOP_REASON_guest_passes));
+  CHECK_THAT(c.peer(data(3001, 1000)), Kept(VSNOOP_REASON_in_order));
+}
+
+TEST_CASE(
+    "Custody: with ranges that are let go goes the room reserved for what is no longer shown") {
+  Setup setup;
+  setup.guest.budget = 4 << 20;
+  Established c(setup, Options{.guest_wscale = 9});
+  c.guest(ack(1).window(2000));
+  c.peer(data(1001, 1000));
+  c.advance(70000);
+  CHECK(c.flow().reserved == 0);
+  CHECK(c.stats().used == 0);
+}
+
+TEST_CASE(
     "Custody: bytes in order that were let go unpromised are not promised when they come again") {
   Established c;
   Outcome o = c.ask(data(1, 1000));

@@ -512,6 +512,39 @@ TEST_CASE("Timers: one flow that is held back keeps nobody busy when there is no
   CHECK(looks <= 100);  // of a thousand milliseconds
 }
 
+TEST_CASE("Timers: frames that the guest has only left in its ring keep nobody busy either") {
+  // Their connection has nothing more to let go of, whether it lives or was reset.
+  for (const bool reset : {false, true}) {
+    CAPTURE(reset);
+    Setup setup;
+    setup.engine.flows = 1024;
+    setup.guest.budget = 400000;
+    World world(setup);
+    world.automatic = false;
+    Established c(world, port(0)), rests(world, port(1));
+    rests.peer(data(1, 1000));
+    rests.feed();
+    if (reset)
+      rests.guest(Packet().seq(1).set(RST).clear(ACK));
+    else
+      rests.guest(ack(1001));  // it peeked
+    world.advance(40000);
+    REQUIRE(world.custody() == 1);
+    c.guest(ack(1).window(65535));
+    REQUIRE(c.flow().shown_edge < c.flow().right_edge);
+    int looks = 0;
+    for (uint32_t i = 0; i < 1000; ++i) {
+      c.guest(ack(1).window(65535));
+      const uint64_t end = world.now() + 1000;
+      if (vsnoop_deadline(world.engine()) <= end) ++looks;
+      world.advance_us(1000);
+    }
+    CHECK(looks <= 100);
+    CHECK(world.count(VSNOOP_REASON_ranges_let_go) == 0);
+    world.consume();
+  }
+}
+
 TEST_CASE("I7: a full table makes room: the longest silent flow that owes nothing goes", "[I7]") {
   Setup setup;
   setup.engine.flows = 64;
