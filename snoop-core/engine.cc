@@ -73,8 +73,12 @@ Engine* Engine::create(void* memory, size_t bytes, const vsnoop_config& config) 
 
 bool Engine::guest_open(u16 id, const vsnoop_guest_config& config, u64 now) {
   if (id >= config_.guests || config.policy > VSNOOP_POLICY_HOLD) return false;
-  clock_ = now;
   Guest& guest = guests_[id];
+  // Another policy would forget what this one owes.
+  if (guest.open && config.policy != guest.config.policy &&
+      (guest.stats.held || guest.stats.flows_outstanding))
+    return false;
+  clock_ = now;
   if (!guest.open) {
     guest.feed_new = guest.feed_old = guest.feed_new_tail = guest.feed_old_tail = no_custody;
     for (u32 lane = 0; lane < VSNOOP_LANES; ++lane)

@@ -250,7 +250,8 @@ size_t vsnoop_memory_needed(const struct vsnoop_config* config);
  * Returns 0 if memory or configuration do not do. */
 struct vsnoop_engine* vsnoop_create(void* memory, size_t bytes, const struct vsnoop_config* config);
 
-/* Opens or re-configures guest `id` (< config.guests). Returns 0, or -1 if out of range. */
+/* Opens or re-configures guest `id` (< config.guests). Returns 0, or -1 if out of range, or if the
+ * policy would change while something is promised or held: quiesce and drain first. */
 int vsnoop_guest_open(struct vsnoop_engine*, uint16_t id, const struct vsnoop_guest_config*,
                       uint64_t now);
 

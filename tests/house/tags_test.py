@@ -27,7 +27,7 @@ def rules():
 
 def main():
     faults, tagged = [], set()
-    for path in sorted([*ROOT.glob("tests/unit/**/*.cc"), *ROOT.glob("tests/packets/*.cc")]):
+    for path in sorted([*ROOT.glob("tests/unit/**/*.cc"), *ROOT.glob("tests/packets/*.cc"), *ROOT.glob("tests/host/*.cc")]):
         for test in re.finditer(rf"TEST_CASE\(\s*({STRINGS})(?:,\s*({STRINGS}))?\)",
                                 path.read_text()):
             name, tags = joined(test[1]), re.findall(r"\[(.*?)\]", joined(test[2]))

@@ -406,3 +406,24 @@ TEST_CASE("P4: early SACK: a SACKed frame that the guest drops is delivered agai
   REQUIRE_FALSE(got.empty());
   CHECK(got[0].seq() == 1001);
 }
+
+TEST_CASE("I3: a policy is not changed while something is promised", "[I3]") {
+  Setup setup;
+  Established c(setup);
+  const auto open = [&](uint8_t policy) {
+    vsnoop_guest_config other = setup.guest;
+    other.policy = policy;
+    return vsnoop_guest_open(c.world().engine(), 0, &other, c.world().now());
+  };
+  c.world().automatic = false;
+  c.peer(data(1, 1000));
+  CHECK(open(VSNOOP_POLICY_OFF) == -1);
+  CHECK(open(VSNOOP_POLICY_RING) == -1);
+  CHECK(open(VSNOOP_POLICY_HOLD) == 0);  // other settings may change
+  c.feed();
+  c.consume();
+  CHECK(open(VSNOOP_POLICY_OFF) == -1);
+  c.guest(ack(1001));
+  CHECK(open(VSNOOP_POLICY_OFF) == 0);
+  CHECK_THAT(c.peer(data(1001, 1000)), Passed(VSNOOP_REASON_off));
+}
