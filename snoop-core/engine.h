@@ -133,8 +133,11 @@ class Engine {
   Verdict answer(Scene& scene, Reason reason, u8 owed);
   bool answer_duplicate(Scene& scene);
   void note_acceptable(Scene& scene);
-  void note_rest(Flow& flow, u64 now) const;
-  void note_time(Flow& flow, u64 now) const;
+  static bool rested(const Flow& flow, u64 now) {
+    return static_cast<u16>(moment(now) - flow.last_seen) >= moments(rest_s) && flow.is(flow_ts);
+  }
+  VSNOOP_COLD void note_rest(Flow& flow);
+  void note_time(Flow& flow, u64 now);
   void note_timestamps(const Flow& flow, Custody& custody, const Segment& segment);
   Verdict take(Scene& scene, Reason reason);
   VSNOOP_COLD bool meets_passed(const Scene& scene) const;
@@ -190,7 +193,8 @@ class Engine {
   }
   bool scaled_away(const Flow& flow, Seq ack) const;
   VSNOOP_COLD bool evict_waiter(Guest& guest);
-  bool worth_an_update(const Flow& flow, Seq edge) const;
+  u32 opening(const Flow& flow, Seq edge) const;
+  bool worth_an_update(const Flow& flow, u32 opened) const;
   void measure(Flow& flow, Guest& guest, u64 now);
 
   // custody.cc

@@ -152,7 +152,8 @@ Verdict Engine::note_guest(Scene& scene) {
   // The ring is in order: who has what came after the last re-delivery has answered that, too.
   if (VSNOOP_UNLIKELY(flow.is(flow_redelivered)) && custody && after(s.ack, custody->fresh))
     flow.clear(flow_redelivered);
-  if (flow.shown_edge != flow.right_edge && grantable(flow, guest) != flow.right_edge)
+  if (flow.shown_edge != flow.right_edge && grantable(flow, guest) != flow.right_edge &&
+      opening(flow, flow.right_edge))
     want_room(scene.ref, flow, guest, scene.now);
   settle(flow);
   serve_room(guest, scene.now);
@@ -237,10 +238,10 @@ bool Engine::provoked(const Scene& scene) const {
 // Whether this ACK would show the peer more window than it has been shown: enough to be worth it,
 // or any at all when the peer may be waiting for it.
 bool Engine::opens_window(const Flow& flow, const Guest& guest) const {
-  const Seq edge = grantable(flow, guest);
-  if (worth_an_update(flow, edge)) return true;
-  const u32 left = as_seen(flow, bytes_between(flow.early_ack, flow.shown_edge));
-  return left < 2u * flow.mss && as_seen(flow, bytes_between(flow.early_ack, edge)) > left;
+  const u32 opened = opening(flow, grantable(flow, guest));
+  if (!opened) return false;
+  return worth_an_update(flow, opened) ||
+         as_seen(flow, bytes_between(flow.early_ack, flow.shown_edge)) < 2u * flow.mss;
 }
 
 // SACK blocks above the ACK the peer sees, unless they are those that passed last, or say what

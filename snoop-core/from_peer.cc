@@ -453,6 +453,7 @@ void Engine::note_acceptable(Scene& scene) {
   if (s.window > flow.max_window) flow.max_window = s.window;
   if (!s.has_ts()) return;
   Custody* custody = custody_of(flow);
+  if (custody) note_timestamps(flow, *custody, s);
   // Last.ACK.sent is what has left: of several segments that one ACK will answer, the earliest
   // counts.
   const bool ack_waits = custody && (custody->owed & owed_promise);
@@ -461,26 +462,29 @@ void Engine::note_acceptable(Scene& scene) {
     flow.ts_recent = s.tsval;
     flow.clear(flow_peer_rested);
   }
-  if (custody) note_timestamps(flow, *custody, s);
 }
 
 // What a frame that is delivered again will need: the guest may have seen this segment before.
 void Engine::note_timestamps(const Flow& flow, Custody& custody, const Segment& s) {
-  if (older(custody.newest_tsval, s.tsval)) custody.newest_tsval = s.tsval;
+  if (older(custody.newest_tsval, s.tsval) || flow.is(flow_peer_rested))
+    custody.newest_tsval = s.tsval;
   if (s.ack != flow.peer_una) return;
   custody.newest_tsecr = s.tsecr;
   custody.tsecr_known = true;
 }
 
-void Engine::note_rest(Flow& flow, u64 now) const {
-  if (static_cast<u16>(moment(now) - flow.last_seen) >= moments(rest_s) && flow.is(flow_ts))
-    flow.set(flow_guest_rested | flow_peer_rested);
+// The sweep looks for rests as well, which are longer than a moment can say.
+void Engine::note_time(Flow& flow, u64 now) {
+  if (VSNOOP_UNLIKELY(rested(flow, now))) note_rest(flow);
+  flow.last_seen = moment(now);
 }
 
-// A segment came. The sweep looks for rests as well, which are longer than a moment can say.
-void Engine::note_time(Flow& flow, u64 now) const {
-  note_rest(flow, now);
-  flow.last_seen = moment(now);
+// What was given to the guest before may look newer than what the peer says from here on. A promise
+// does not stand for as long as that takes.
+void Engine::note_rest(Flow& flow) {
+  flow.set(flow_guest_rested | flow_peer_rested);
+  Custody* custody = custody_of(flow);
+  if (custody && flow.early_ack == flow.guest_ack) custody->tsval_raised = false;
 }
 
 VSNOOP_END

@@ -372,7 +372,7 @@ void Engine::sweep_flows(u32 slots, u64 now, vsnoop_held** released) {
       serve_room(guest, now);
     }
     reclaim_window(flow, guest, now);
-    note_rest(flow, now);
+    if (rested(flow, now)) note_rest(flow);
     if (!idle(flow, now)) return false;
     give_back(flow, guest, flow.reserved);
     drop_link(flow.link);

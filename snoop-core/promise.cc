@@ -432,9 +432,15 @@ bool Engine::scaled_away(const Flow& flow, Seq ack) const {
   return left >= flow.mss && as_seen(flow, left) < left / 2;
 }
 
+// By how much the peer would see its window grow if `edge` were shown.
+u32 Engine::opening(const Flow& flow, Seq edge) const {
+  if (!after(edge, flow.shown_edge)) return 0;
+  return as_seen(flow, bytes_between(flow.early_ack, edge)) -
+         as_seen(flow, bytes_between(flow.early_ack, flow.shown_edge));
+}
+
 // RFC 9293 3.8.6.2.2: no silly windows.
-bool Engine::worth_an_update(const Flow& flow, Seq edge) const {
-  const u32 opened = bytes_between(flow.shown_edge, edge);
+bool Engine::worth_an_update(const Flow& flow, u32 opened) const {
   const u32 half = bytes_between(flow.guest_ack, flow.right_edge) / 2;
   const u32 two_segments = 2u * flow.mss;
   return opened && opened >= (two_segments < half ? two_segments : half);
@@ -505,12 +511,12 @@ void Engine::serve_room(Guest& guest, u64 now) {
     const bool over = !flow || flow->state == VSNOOP_FLOW_STOPPED ||
                       (flow->last_seen != moment(now) && flow->rcv_nxt == flow->guest_ack &&
                        bytes_between(flow->early_ack, flow->shown_edge) >= 2u * flow->mss);
-    const bool update = !over && worth_an_update(*flow, grantable(*flow, guest)) &&
+    const bool update = !over && worth_an_update(*flow, opening(*flow, grantable(*flow, guest))) &&
                         owe(ref, *flow, owed_ack | owed_update, now);
     // Reserved here, not when the frame is written: the next in the queue must not be promised
     // the same room.
     if (update) grant(*flow, guest);
-    const bool wants_more = !over && flow->shown_edge != flow->right_edge;
+    const bool wants_more = !over && opening(*flow, flow->right_edge);
     if (wants_more && !update) {
       before = index;
       index = next;

@@ -234,3 +234,37 @@ TEST_CASE("G7: a re-delivery is counted when the frame enters the ring, not when
   CHECK(c.count(VSNOOP_REASON_redelivery) == 1);
   CHECK(c.stats().redelivered_frames == 1);
 }
+
+TEST_CASE("Re-delivery: after a long rest nothing carries a TSval from before it") {
+  // Just over half a turn of a clock of microseconds: what was given before looks newer.
+  for (const bool above : {false, true}) {
+    CAPTURE(above);
+    ByHand c;
+    const auto clock = [](uint32_t ms) { return 5000 + ms * 1000; };
+    c.peer(data(1, 1000).ts(clock(1), 0));
+    c.takes_all();
+    c.peer(data(1001, 1000).ts(clock(2), 0));
+    c.feed();
+    c.advance(2100);  // the first is delivered again
+    REQUIRE(c.feed() == 1);
+    c.consume(1);
+    c.guest(ack(2001));  // and the record stays: one is in its ring
+    REQUIRE(c.world().custody() == 1);
+    c.delivered();
+    for (uint32_t minute = 0; minute < 36; ++minute) c.advance(60000);
+    const uint32_t rest = 2147700;
+    c.guest(ack(2001).ts(clock(rest), 0));
+    if (above) {
+      c.consume();  // the record goes; and the first thing heard of the peer lies above a hole
+      c.peer(data(3001, 1000).ts(clock(rest + 1), clock(rest)));
+    }
+    c.peer(data(2001, 1000).ts(clock(rest + 1), clock(rest)));
+    c.consume();
+    c.delivered();
+    c.takes_all();
+    for (const Packet& p : c.delivered()) CHECK(p.tsval() == clock(rest + 1));
+    c.advance(3000);
+    REQUIRE(c.takes_all() == 1);
+    for (const Packet& p : c.delivered()) CHECK(p.tsval() == clock(rest + 1));
+  }
+}

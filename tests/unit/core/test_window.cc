@@ -608,3 +608,31 @@ TEST_CASE("G4: any opening passes while the peer is shown less than two segments
   REQUIRE(o.seen);
   CHECK(o.seen->ack() + o.seen->window() * 128u == 1461 + 2048);
 }
+
+TEST_CASE("I2b: room too little for the window to be seen larger is no news for the peer",
+          "[I2b]") {
+  // A unit is 1024 bytes, and two segments are 60.
+  Setup setup;
+  setup.guest.budget = 400000;
+  World world(setup);
+  Options coarse, fine;
+  coarse.guest_wscale = 10;
+  coarse.mss = 30;
+  fine.peer_port = 41000;
+  Established waits(world, coarse), moves(world, fine);
+  for (uint32_t i = 0; i < 200; ++i) moves.peer(data(1 + 100 * i, 100).memory(256));
+  waits.guest(ack(1).window(65535));
+  REQUIRE(waits.flow().shown_edge < waits.flow().right_edge);
+  waits.emitted();
+  uint32_t seen = (waits.flow().shown_edge - 1) / 1024;
+  int updates = 0;
+  for (uint32_t i = 0; i < 200; ++i) {
+    moves.guest(ack(101 + 100 * i));
+    for (const Packet& p : waits.emitted()) {
+      CHECK(p.window() > seen);
+      seen = p.window();
+      ++updates;
+    }
+  }
+  CHECK(updates >= 2);
+}
