@@ -17,17 +17,35 @@
 DEFINE_MUTEX(vs_all_lock);	/* vs_all, and who has what */
 LIST_HEAD(vs_all);
 
+static void share(struct work_struct *work);
+static DECLARE_DELAYED_WORK(share_work, share);
+
 static unsigned int vsnoop_total_kib;
-module_param(vsnoop_total_kib, uint, 0644);
+
+static int set_total(const char *text, const struct kernel_param *param)
+{
+	int err = param_set_uint(text, param);
+
+	if (err)
+		return err;
+	mutex_lock(&vs_all_lock);
+	if (!list_empty(&vs_all))
+		mod_delayed_work(system_wq, &share_work, 0);
+	mutex_unlock(&vs_all_lock);
+	return 0;
+}
+
+static const struct kernel_param_ops total_ops = {
+	.set = set_total,
+	.get = param_get_uint,
+};
+module_param_cb(vsnoop_total_kib, &total_ops, &vsnoop_total_kib, 0644);
 MODULE_PARM_DESC(vsnoop_total_kib,
 		 "KiB that all guests may take together (0: 5 % of memory, at most 256 MiB)");
 
 /* Every guest that is switched on has so much, if its setting is not less. */
 #define FLOOR_KIB VIF_KIB_LEAST
 #define SHARE_INTERVAL (HZ / 4)
-
-static void share(struct work_struct *work);
-static DECLARE_DELAYED_WORK(share_work, share);
 
 u32 vs_budget_total(void)
 {
@@ -101,11 +119,11 @@ static void set_limit(struct xenvif_vsnoop *vs, u32 limit_kib)
 
 	if (limit_kib == vs->limit_kib)
 		return;
-	vs->limit_kib = limit_kib;
+	WRITE_ONCE(vs->limit_kib, limit_kib);
 	if (first)
 		mod_delayed_work(system_wq, &vs->work, 0);
 	else
-		vs_set_budget(vs, limit_kib);
+		vs_set_budget(vs);
 }
 
 /* Shares out the total. Returns whether somebody wants more than there is, or has more

@@ -72,16 +72,14 @@ static struct sk_buff *prepare(struct xenvif_vsnoop *vs, const struct vsnoop_fee
 			copy = skb_copy(skb, GFP_ATOMIC | __GFP_NOWARN);
 		if (!copy)
 			return NULL;
-		if (!feed->more)
-			vs->copies += copy->truesize;
+		vs->copies += copy->truesize;
 		length = vsnoop_trim(copy->data, copy->len, feed->skip, feed->keep, partial);
 		if (length)
 			skb_trim(copy, length);
 		if (skb_is_gso(copy) && feed->keep <= skb_shinfo(copy)->gso_size)
 			skb_gso_reset(copy);
-		/* Of a piece that is not the last nobody wants to know when it is taken. */
 		vs_cb(copy)->kind = feed->retain && !feed->more ? XENVIF_VSNOOP_COPY
-								: XENVIF_VSNOOP_QUEUED;
+								: XENVIF_VSNOOP_PIECE;
 		vs_cb(copy)->whole = skb;
 		skb = copy;
 	} else {
@@ -139,7 +137,7 @@ struct vsnoop_held *vs_feed(struct xenvif_vsnoop *vs, u64 now)
 	struct vsnoop_feed feed;
 	unsigned int i;
 
-	if (!vs->connected || vs->closing || vs->vif->disabled)
+	if (!vs->connected || vs->leaving || vs->less || vs->vif->disabled)
 		return NULL;
 	if (vs->aside)
 		take_back(vs);
@@ -180,13 +178,12 @@ struct vsnoop_held *vs_feed(struct xenvif_vsnoop *vs, u64 now)
 		/* Another CPU has filled it since. */
 		vq->queued_bytes -= skb->len;
 		vs->in_flight--;
-		if (feed.retain && !feed.more) {
+		if (feed.retain && !feed.more)
 			vsnoop_returned(vs->engine, feed.held, now);
-			if (skb != whole)
-				vs_free_copy(vs, skb);
-		} else {
+		if (skb != whole)
+			vs_free_copy(vs, skb);
+		else if (!feed.retain)
 			kfree_skb(skb);
-		}
 	}
 	for (i = 0; i < vs->vif->num_queues; i++) {
 		if (!vs->queues[i].kick)

@@ -2,6 +2,7 @@
 /* vsnoop in xen-netback: an engine's life, as xenstore and the frontend have it. */
 #include "vsnoop_private.h"
 
+#include <linux/delay.h>
 #include <linux/moduleparam.h>
 #include <linux/random.h>
 #include <linux/rtnetlink.h>
@@ -11,6 +12,8 @@
  * is not kept: its peers must not wait for ever.
  */
 #define BACK_WITHIN (30 * HZ)
+/* Until memory is asked for again that there was not. */
+#define TRY_AGAIN (10 * HZ)
 /* What an operator may write to quiesce. */
 #define QUIESCE_DRAIN 1
 #define QUIESCE_RESET 2		/* reset those connections that still have a promise */
@@ -41,8 +44,10 @@ static const struct kernel_param_ops switch_ops = {
 module_param_cb(vsnoop, &switch_ops, &vsnoop_switch, 0644);
 MODULE_PARM_DESC(vsnoop, "0: no early ACKs for any guest, what is promised drains");
 
-/* Takes the engine away. Nothing of it is on an rx_queue any more. */
-static void destroy(struct xenvif_vsnoop *vs)
+/* Takes the engine away. Returns whether it is gone: not while something of it is on an
+ * rx_queue.
+ */
+static bool destroy(struct xenvif_vsnoop *vs)
 {
 	struct vsnoop_held *released;
 	struct vs_queue *queues;
@@ -55,10 +60,13 @@ static void destroy(struct xenvif_vsnoop *vs)
 	u64 now;
 
 	if (!vs->engine)
-		return;
+		return true;
 	__skb_queue_head_init(&gone);
 	spin_lock_bh(&vs->lock);
-	WARN_ON_ONCE(vs->in_flight);
+	if (vs->in_flight) {
+		spin_unlock_bh(&vs->lock);
+		return false;
+	}
 	now = vs_now();
 	released = vsnoop_guest_stop(vs->engine, 0, now);
 	/* Frames that came back from a ring wait to be fetched. */
@@ -92,9 +100,11 @@ static void destroy(struct xenvif_vsnoop *vs)
 	kvfree(slots);
 	vs_budget_leave(vs);
 	static_branch_dec(&xenvif_vsnoop_key);
+	return true;
 }
 
 static const char waits_for_memory[] = "error: waits for memory";
+static const char no_memory[] = "error: no memory";
 
 /* ..., with how many share how much of it. */
 static const char *waits_text(char *to, size_t size, unsigned int sharers, u32 total_kib)
@@ -111,16 +121,24 @@ static u32 budget_of(const struct vs_settings *set)
 	return min(set->vif_kib, LIMIT_KIB_MOST);
 }
 
-/* Has its engine work with another budget. */
-void vs_set_budget(struct xenvif_vsnoop *vs, u32 limit_kib)
+/* Has the engine work as the settings and the limit say that are in force now: whoever
+ * changes one of them calls this afterwards, so that it does not matter who comes last.
+ * Under the vsnoop lock.
+ */
+static void apply(struct xenvif_vsnoop *vs)
 {
 	struct vsnoop_guest_config guest;
 
+	vs_fill_guest_config(&guest, &vs->now, READ_ONCE(vs->limit_kib));
+	vsnoop_guest_open(vs->engine, 0, &guest, vs_now());
+}
+
+/* Its limit is another one. */
+void vs_set_budget(struct xenvif_vsnoop *vs)
+{
 	spin_lock_bh(&vs->lock);
-	if (vs->engine) {
-		vs_fill_guest_config(&guest, &vs->now, limit_kib);
-		vsnoop_guest_open(vs->engine, 0, &guest, vs_now());
-	}
+	if (vs->engine)
+		apply(vs);
 	spin_unlock_bh(&vs->lock);
 }
 
@@ -139,16 +157,13 @@ static size_t size_engine(struct vsnoop_config *config)
 
 static const char *create(struct xenvif_vsnoop *vs, const struct vs_settings *set)
 {
-	struct vsnoop_guest_config guest;
 	struct vsnoop_config config;
 	struct vs_queue *queues;
 	struct vsnoop_engine *engine;
 	unsigned int i, num_queues = vs->vif->dev->num_tx_queues;
 	void *memory;
 	size_t bytes, fixed;
-	u32 limit;
 	u16 *slots;
-	u64 now;
 
 	vsnoop_defaults(&config);
 	config.guests = 1;
@@ -156,8 +171,7 @@ static const char *create(struct xenvif_vsnoop *vs, const struct vs_settings *se
 	get_random_bytes(config.seed, sizeof(config.seed));
 	bytes = size_engine(&config);
 	fixed = bytes + num_queues * sizeof(*queues) + config.flows * sizeof(*slots) + COPIES_MOST;
-	limit = vs_budget_join(vs, budget_of(set), DIV_ROUND_UP(fixed, 1024));
-	if (!limit)
+	if (!vs_budget_join(vs, budget_of(set), DIV_ROUND_UP(fixed, 1024)))
 		return waits_for_memory;
 	memory = kvzalloc(bytes, GFP_KERNEL);
 	queues = kvcalloc(num_queues, sizeof(*queues), GFP_KERNEL);
@@ -167,49 +181,66 @@ static const char *create(struct xenvif_vsnoop *vs, const struct vs_settings *se
 		kvfree(queues);
 		kvfree(slots);
 		vs_budget_leave(vs);
-		return "error: no memory";
+		return no_memory;
 	}
 	for (i = 0; i < num_queues; i++) {
 		__skb_queue_head_init(&queues[i].in_ring);
 		__skb_queue_head_init(&queues[i].out);
 	}
-	vs_fill_guest_config(&guest, set, limit);
 
 	static_branch_inc(&xenvif_vsnoop_key);
 	spin_lock_bh(&vs->lock);
-	now = vs_now();
 	vs->recording = vs->log;
 	if (vs->recording) {
 		config.log = vs_log_record;
 		config.log_context = vs;
 	}
 	engine = vsnoop_create(memory, bytes, &config);
-	vsnoop_guest_open(engine, 0, &guest, now);
 	vs->engine_memory = memory;
 	vs->queues = queues;
 	vs->tx_queue_of = slots;
 	vs->flows = config.flows;
 	for (i = 0; vs->connected && i < vs->vif->num_queues; i++)
 		vs_reset_ring(vs, &vs->vif->queues[i]);
-	vs->closing = false;
+	vs->leaving = false;
 	vs->in_flight = 0;
 	vs->aside = 0;
 	vs->copies = 0;
 	vs->now = *set;
 	WRITE_ONCE(vs->engine, engine);
+	apply(vs);
 	spin_unlock_bh(&vs->lock);
 	vs->quiesced = false;
 	return NULL;
 }
 
-static void say(struct xenvif_vsnoop *vs, const char *state)
+/* Writes a key of the backend's; not if the toolstack has removed the backend: a write
+ * would make the folder anew, and nobody would remove that.
+ */
+static void write_key(struct xenvif_vsnoop *vs, const char *key, const char *value)
 {
 	struct xenbus_device *dev = xenvif_to_xenbus_device(vs->vif);
+	struct xenbus_transaction xbt;
+	int err;
 
+	do {
+		bool gone;
+
+		if (xenbus_transaction_start(&xbt))
+			return;
+		gone = !xenbus_exists(xbt, dev->nodename, "state");
+		if (!gone)
+			xenbus_write(xbt, dev->nodename, key, value);
+		err = xenbus_transaction_end(xbt, gone);
+	} while (err == -EAGAIN);
+}
+
+static void say(struct xenvif_vsnoop *vs, const char *state)
+{
 	if (!strcmp(state, vs->state))
 		return;
 	strscpy(vs->state, state, sizeof(vs->state));
-	xenbus_write(XBT_NIL, dev->nodename, "vsnoop-state", state);
+	write_key(vs, "vsnoop-state", state);
 }
 
 /* Why this frontend cannot be promised for; NULL: it can. */
@@ -230,8 +261,9 @@ static const char *unfit(struct xenvif *vif)
  * Has the stack receive resets. A bridge takes nothing from a port without carrier, so
  * if it is off (the frontend is away, or has stalled) it is on for as long as that takes.
  */
-static void send_resets(struct net_device *dev, struct sk_buff_head *resets)
+static void send_resets(struct xenvif *vif, struct sk_buff_head *resets)
 {
+	struct net_device *dev = vif->dev;
 	bool dark;
 
 	if (skb_queue_empty(resets))
@@ -247,9 +279,36 @@ static void send_resets(struct net_device *dev, struct sk_buff_head *resets)
 	local_bh_disable();
 	vs_receive(resets);
 	local_bh_enable();
-	if (dark)
+	/* A ring that moves again meanwhile has switched it on itself, and keeps it. */
+	spin_lock(&vif->lock);
+	if (dark && (!test_bit(VIF_STATUS_CONNECTED, &vif->status) || vif->stalled_queues))
 		netif_carrier_off(dev);
+	spin_unlock(&vif->lock);
 	rtnl_unlock();
+}
+
+/* The frontend is away since now, unless it was before. Under the vsnoop lock. */
+static void went_away(struct xenvif_vsnoop *vs)
+{
+	if (vs->connected)
+		vs->gone_at = jiffies;
+	vs->connected = false;
+}
+
+/* Builds what is owed, as far as there is memory, and takes it along. Under the vsnoop lock.
+ * Returns whether that is not all.
+ */
+static bool take_resets(struct xenvif_vsnoop *vs, struct sk_buff_head *spare,
+			struct sk_buff_head *out)
+{
+	unsigned int i;
+
+	if (!vs->engine)
+		return false;
+	vs_emit(vs, UINT_MAX, spare, vs_now());
+	for (i = 0; i < vs->vif->dev->num_tx_queues; i++)
+		skb_queue_splice_tail_init(&vs->queues[i].out, out);
+	return vsnoop_owes(vs->engine);
 }
 
 /*
@@ -260,11 +319,13 @@ static void send_resets(struct net_device *dev, struct sk_buff_head *resets)
 static void fail_stop(struct xenvif_vsnoop *vs, bool away)
 {
 	struct vsnoop_held *released = NULL;
-	struct sk_buff_head out;
-	unsigned int i;
+	struct sk_buff_head out, spare;
+	struct sk_buff *skb;
+	bool more;
 	u64 now;
 
 	__skb_queue_head_init(&out);
+	__skb_queue_head_init(&spare);
 	spin_lock_bh(&vs->lock);
 	if (vs->engine) {
 		now = vs_now();
@@ -273,15 +334,27 @@ static void fail_stop(struct xenvif_vsnoop *vs, bool away)
 		 */
 		released = vs_reap_all(vs, now);
 		released = vs_chain(released, vsnoop_guest_stop(vs->engine, 0, now));
-		vs_emit(vs, UINT_MAX, now);
-		for (i = 0; i < vs->vif->dev->num_tx_queues; i++)
-			skb_queue_splice_tail_init(&vs->queues[i].out, &out);
 	}
+	more = take_resets(vs, NULL, &out);
 	if (away)
-		vs->connected = false;
+		went_away(vs);
 	spin_unlock_bh(&vs->lock);
 	vs_free(vs->vif, released);
-	send_resets(vs->vif->dev, &out);
+	send_resets(vs->vif, &out);
+
+	/* Memory was short. Whoever waits for a reset has nobody else to tell it. */
+	while (more) {
+		skb = vs_alloc_emission(GFP_KERNEL);
+		if (skb)
+			__skb_queue_tail(&spare, skb);
+		else
+			msleep(20);
+		spin_lock_bh(&vs->lock);
+		more = take_resets(vs, &spare, &out);
+		spin_unlock_bh(&vs->lock);
+		send_resets(vs->vif, &out);
+	}
+	__skb_queue_purge(&spare);
 }
 
 /*
@@ -296,10 +369,9 @@ static void configure(struct work_struct *work)
 	static const char * const names[] = { "off", "ring", "hold" };
 	const char *wrong = NULL, *error = NULL;
 	const struct vsnoop_guest_stats *stats;
-	struct vsnoop_guest_config guest;
 	bool leave, changed, drained, connected, lost;
 	unsigned int quiesce;
-	u32 limit = 0, total;
+	u32 total;
 	struct vs_settings want;
 	char *text, message[80];
 
@@ -333,7 +405,7 @@ static void configure(struct work_struct *work)
 	leave = vs->engine && want.policy != vs->now.policy;
 	changed = vs->engine && !leave && !vs_same_settings(&want, &vs->now);
 	if (changed)
-		limit = vs_budget_join(vs, budget_of(&want), vs->fixed_kib);
+		vs_budget_join(vs, budget_of(&want), vs->fixed_kib);
 	if (!vs->engine && (want.policy == VSNOOP_POLICY_OFF || !connected))
 		vs_budget_leave(vs);	/* it may have waited for one */
 	if (lost)
@@ -349,23 +421,16 @@ static void configure(struct work_struct *work)
 		vs->quiesced = leave || quiesce;
 		stats = vsnoop_stats(vs->engine, 0);
 		drained = !stats->outstanding;
-		vs->closing = leave && drained;
-		if (vs->closing && vs->in_flight)
-			drained = false;
+		vs->leaving = leave && drained;
 		if (changed) {
 			vs->now = want;
-			vs_fill_guest_config(&guest, &want, limit);
-			vsnoop_guest_open(vs->engine, 0, &guest, vs_now());
+			apply(vs);
 		}
 		spin_unlock_bh(&vs->lock);
-		if (vs->quiesced) {
-			if (leave && drained) {
-				destroy(vs);
-			} else if (!drained) {
-				say(vs, "quiescing");
-				schedule_delayed_work(&vs->work, DRAIN_INTERVAL);
-				return;
-			}
+		if (vs->quiesced && !(drained && (!leave || destroy(vs)))) {
+			say(vs, "quiescing");
+			schedule_delayed_work(&vs->work, DRAIN_INTERVAL);
+			return;
 		}
 	}
 	if (!vs->engine && want.policy != VSNOOP_POLICY_OFF && connected)
@@ -385,7 +450,9 @@ static void configure(struct work_struct *work)
 		say(vs, "quiesced");
 	else
 		say(vs, names[want.policy]);
-	if (vs->engine && quiesce && !vs->quiesced)
+	if (error == no_memory)
+		schedule_delayed_work(&vs->work, TRY_AGAIN);
+	else if (vs->engine && quiesce && !vs->quiesced)
 		schedule_delayed_work(&vs->work, 0);
 	else if (vs->engine && !connected && !lost)
 		schedule_delayed_work(&vs->work, BACK_WITHIN);
@@ -456,6 +523,8 @@ void xenvif_vsnoop_exit(struct xenvif *vif)
 	list_del(&vs->list);
 	mutex_unlock(&vs_all_lock);
 	cancel_delayed_work_sync(&vs->work);
+	WARN_ON_ONCE(vs->in_flight);
+	vs->in_flight = 0;	/* the queues are gone */
 	destroy(vs);
 	vs_budget_leave(vs);
 	timer_delete_sync(&vs->timer);
@@ -486,7 +555,7 @@ void xenvif_vsnoop_connect(struct xenvif *vif)
 	vs->features = features_of(vif);
 	spin_lock_bh(&vs->lock);
 	vs->connected = vif->num_queues <= vif->dev->num_tx_queues;
-	vs->closing = less;	/* feed it nothing of before */
+	vs->less = less;	/* feed it nothing of before */
 	if (vs->engine && vs->connected) {
 		for (i = 0; i < vif->num_queues; i++)
 			vs_reset_ring(vs, &vif->queues[i]);
@@ -497,7 +566,7 @@ void xenvif_vsnoop_connect(struct xenvif *vif)
 	if (less) {
 		fail_stop(vs, false);
 		spin_lock_bh(&vs->lock);
-		vs->closing = false;
+		vs->less = false;
 		spin_unlock_bh(&vs->lock);
 	}
 	mod_delayed_work(system_wq, &vs->work, 0);
@@ -528,8 +597,7 @@ void xenvif_vsnoop_disconnect(struct xenvif *vif)
 
 	vs_log_end(vs);
 	spin_lock_bh(&vs->lock);
-	vs->connected = false;
-	vs->gone_at = jiffies;
+	went_away(vs);
 	spin_unlock_bh(&vs->lock);
 }
 

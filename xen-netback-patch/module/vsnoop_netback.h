@@ -26,6 +26,7 @@ enum xenvif_vsnoop_kind {
 	XENVIF_VSNOOP_QUEUED,	/* came through a flow's backlog, unpromised */
 	XENVIF_VSNOOP_HELD,	/* in custody until the guest confirms it */
 	XENVIF_VSNOOP_COPY,	/* a part of one in custody */
+	XENVIF_VSNOOP_PIECE,	/* ... of which nobody wants to know when it is taken */
 	XENVIF_VSNOOP_PUSHED,	/* ring policy: promised once it is copied */
 };
 

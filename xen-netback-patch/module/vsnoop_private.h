@@ -90,7 +90,8 @@ struct xenvif_vsnoop {
 	unsigned int aside;		/* queues whose flows wait aside */
 	u32 copies;			/* memory of XENVIF_VSNOOP_COPY */
 	bool connected;
-	bool closing;			/* feed nothing more: the engine goes */
+	bool leaving;			/* feed nothing more: the engine goes */
+	bool less;			/* nor a frontend that cannot take what is held */
 	struct vs_log *log;		/* a reader has it open; vsnoop_log.c */
 	bool recording;			/* and had before the engine's life began */
 	unsigned long gone_at;		/* unless connected: when the frontend went */
@@ -165,7 +166,9 @@ void vs_free(struct xenvif *vif, struct vsnoop_held *held);
 struct vsnoop_held *vs_chain(struct vsnoop_held *list, struct vsnoop_held *more);
 
 /* from the guest, and what is owed: vsnoop_tx.c */
-unsigned int vs_emit(struct xenvif_vsnoop *vs, unsigned int most, u64 now);
+struct sk_buff *vs_alloc_emission(gfp_t gfp);
+unsigned int vs_emit(struct xenvif_vsnoop *vs, unsigned int most, struct sk_buff_head *spare,
+		     u64 now);
 void vs_receive(struct sk_buff_head *skbs);
 
 /* vsnoop_timer.c */
@@ -183,7 +186,7 @@ u32 vs_budget_total(void);
 void vs_budget_exit(void);
 
 /* vsnoop_life.c */
-void vs_set_budget(struct xenvif_vsnoop *vs, u32 limit_kib);
+void vs_set_budget(struct xenvif_vsnoop *vs);
 
 /* vsnoop_settings.c */
 const char *vs_parse_settings(char *text, struct vs_settings *set);

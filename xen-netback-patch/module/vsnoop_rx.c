@@ -163,6 +163,9 @@ void __xenvif_vsnoop_copied(struct xenvif_queue *queue, struct sk_buff_head *skb
 			/* A failed copy is a loss behind us: the timer mends it. */
 			__skb_queue_tail(&vq->in_ring, skb);
 			continue;
+		case XENVIF_VSNOOP_PIECE:
+			vs->copies -= skb->truesize;
+			break;
 		case XENVIF_VSNOOP_PUSHED:
 			verdict = pushed(cb);
 			if (!cb->failed && vsnoop_taken(vs->engine, &verdict, NULL, now)) {
@@ -176,7 +179,8 @@ void __xenvif_vsnoop_copied(struct xenvif_queue *queue, struct sk_buff_head *skb
 		}
 		__skb_queue_tail(&gone, skb);
 	}
-	released = vs_chain(vs_reap(vs, queue, now), vs_feed(vs, now));
+	released = vs_reap(vs, queue, now);
+	released = vs_chain(released, vs_feed(vs, now));
 	vs_wake(vs, queue, now);
 	spin_unlock_bh(&vs->lock);
 
@@ -217,6 +221,8 @@ void __xenvif_vsnoop_unsent(struct xenvif_queue *queue, struct sk_buff_head *skb
 			break;
 		case XENVIF_VSNOOP_COPY:
 			vsnoop_returned(vs->engine, &vs_cb(cb->whole)->held, now);
+			fallthrough;
+		case XENVIF_VSNOOP_PIECE:
 			vs->copies -= skb->truesize;	/* the caller frees it */
 			break;
 		case XENVIF_VSNOOP_PUSHED:

@@ -61,11 +61,17 @@ bool __xenvif_vsnoop_tx(struct xenvif_queue *queue, struct sk_buff *skb)
 	return verdict.action != VSNOOP_DROP;
 }
 
-/* Builds what is owed, @most frames of it: for peers into the out list of the queue
+struct sk_buff *vs_alloc_emission(gfp_t gfp)
+{
+	return alloc_skb(NET_SKB_PAD + NET_IP_ALIGN + VSNOOP_EMIT_MAX, gfp | __GFP_NOWARN);
+}
+
+/* Builds what is owed, @most frames of it, in buffers of @spare (or NULL) first: for peers into the out list of the queue
  * that the flow's own segments come from, for the guest (resets) into rx_queue.
  * Returns how many.
  */
-unsigned int vs_emit(struct xenvif_vsnoop *vs, unsigned int most, u64 now)
+unsigned int vs_emit(struct xenvif_vsnoop *vs, unsigned int most, struct sk_buff_head *spare,
+		     u64 now)
 {
 	const unsigned int num_queues = vs->connected ? vs->vif->num_queues : 1;
 	struct xenvif *vif = vs->vif;
@@ -73,10 +79,11 @@ unsigned int vs_emit(struct xenvif_vsnoop *vs, unsigned int most, u64 now)
 	unsigned int done;
 
 	for (done = 0; done < most && vsnoop_owes(vs->engine); done++) {
-		struct sk_buff *skb = alloc_skb(NET_SKB_PAD + NET_IP_ALIGN + VSNOOP_EMIT_MAX,
-						GFP_ATOMIC | __GFP_NOWARN);
+		struct sk_buff *skb = spare ? __skb_dequeue(spare) : NULL;
 		unsigned int id = 0;
 
+		if (!skb)
+			skb = vs_alloc_emission(GFP_ATOMIC);
 		if (!skb)
 			break; /* still owed: the next poll tries again */
 		skb_reserve(skb, NET_SKB_PAD + NET_IP_ALIGN);
@@ -133,8 +140,9 @@ int __xenvif_vsnoop_poll(struct xenvif_queue *queue, int work_done, int budget)
 	spin_lock_bh(&vs->lock);
 	if (vs->engine && vs->connected) {
 		now = vs_now();
-		released = vs_chain(vs_reap(vs, queue, now), vs_feed(vs, now));
-		sent = vs_emit(vs, budget, now);
+		released = vs_reap(vs, queue, now);
+		released = vs_chain(released, vs_feed(vs, now));
+		sent = vs_emit(vs, budget, NULL, now);
 		for (i = 0; i < vs->vif->num_queues; i++)
 			if (i != queue->id && !skb_queue_empty(&vs->queues[i].out))
 				napi_schedule(&vs->vif->queues[i].napi);
