@@ -245,6 +245,7 @@ void Engine::fed(u16 id, const vsnoop_feed& feed, u64 now) {
     custody.given_tsval = custody.newest_tsval;
     held.state = VSNOOP_HELD_RING;
     flow->set(flow_redelivered);
+    flow->clear(flow_sampling);  // Karn: until that is over it would measure our own time-outs
     ++guest->stats.redelivered_frames;
     count(*guest, VSNOOP_REASON_redelivery);
     return;

@@ -246,7 +246,7 @@ Verdict Engine::take(Scene& scene, Reason reason) {
     return forward(scene, VSNOOP_REASON_closing, true);  // P7: nothing after it
   const Reason pause = may_promise(flow, guest, scene.now);
   if (pause != VSNOOP_REASON_none) {
-    if (!flow.is(flow_sampling) && reason != VSNOOP_REASON_above_hole) {
+    if (!flow.is(flow_sampling | flow_redelivered) && reason != VSNOOP_REASON_above_hole) {
       // Not promised, but how long the guest takes is worth knowing (engage = auto).
       flow.set(flow_sampling);
       flow.sample_seq = s.end();

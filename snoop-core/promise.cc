@@ -98,7 +98,7 @@ bool Engine::taken(const Verdict& verdict, vsnoop_held* held, u64 now) {
     occupy(guest, verdict.memory);
   }
   if (verdict.flags & verdict_data) {
-    if (!flow.is(flow_sampling) && flow.rcv_nxt == Seq(verdict.seq) + verdict.length) {
+    if (!flow.is(flow_sampling | flow_redelivered) && flow.rcv_nxt == Seq(verdict.seq) + verdict.length) {
       flow.set(flow_sampling);
       flow.sample_seq = flow.rcv_nxt;
       flow.sample_time = static_cast<u32>(now);

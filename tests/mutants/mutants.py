@@ -217,6 +217,7 @@ MUTANTS = (
     ("always-in-a-hurry", "-", "promise.cc", "const bool searched = fruitless_ >= table_.capacity();",
      "const bool searched = false;"),
     ("jumbo", "re-delivery", "edit.cc", "if (payload <= 0xffff) ip[at] = padn;", ""),
+    ("own-time-outs", "G7", "custody.cc", "flow->clear(flow_sampling);", ""),
     ("scaled-away", "early ACK", "promise.cc",
      "return left >= flow.mss && as_seen(flow, left) < left / 2;", "return false;"),
     ("rounded-opening", "G4", "from_guest.cc",

@@ -93,9 +93,11 @@ void Stage::free_frame(vsnoop_held* held) {
   live_.erase(found);
 }
 
+// Custody leaves an eighth of the ring to frames that pass, as hosts do: a SYN finds its slot.
 void Stage::feed() {
   vsnoop_feed feed;
-  while (failure_.empty() && ring_up() && ring_.size() < scenario_.ring &&
+  const size_t most = scenario_.ring - std::max(scenario_.ring / 8, 1);
+  while (failure_.empty() && ring_up() && ring_.size() < most &&
          vsnoop_next(v_, guest_id, &feed, now_)) {
     const auto found = live_.find(feed.held);
     if (found == live_.end()) return fail("next() names a frame that the engine does not have");
@@ -208,6 +210,7 @@ void Stage::emit() {
       continue;
     }
     if (e.to_guest) return fail("vsnoop sends the guest something else than a reset");
+    forget_let_go(line);
     for (const Range& block : s.sack)
       if (distance(block.second, s.ack) > 0) line.sacked.push_back(block);
     line.touched = true;
@@ -227,15 +230,11 @@ void Stage::leaves(Line& line, const Segment& s, bool by_vsnoop) {
     if (distance(ack, line.shown_ack) < 0)
       fail("I4: the ACK number moves left from " + std::to_string(line.shown_ack) + ": " +
            text(line, s, false));
-    // What the guest itself has taken back is no longer shown.
-    const bool taken_back = line.heard && distance(line.heard_edge - isn, line.shown_edge) < 0;
-    const u32 least = taken_back ? line.heard_edge - isn : line.shown_edge;
-    // The guest's own edge is rounded as well, from another ACK number.
-    const u32 rounding = (taken_back ? 2u : 1u) << shift;
-    if (distance(edge + rounding, least) <= 0)
+    if (distance(edge + (1u << shift), line.shown_edge) <= 0)
       fail("I4: the right edge moves left from " + std::to_string(line.shown_edge) + ": " +
            text(line, s, false));
   }
+  forget_let_go(line);
   for (const auto& [left, right] : line.sacked)
     if (distance(s.ack, left) >= 0 && distance(s.ack, right) < 0)
       fail("P4: the ACK stops at or inside a range that vsnoop SACKed: " + text(line, s, false));
@@ -254,7 +253,16 @@ void Stage::hear(Line& line, const Segment& s) {
   const u32 shift = s.has(SYN) || scenario_.scale < 0 ? 0 : static_cast<u32>(scenario_.scale);
   line.heard = true;
   line.heard_ack = s.ack, line.heard_seq = s.seq;
-  line.heard_edge = s.ack + (static_cast<u32>(s.window) << shift);
+  // What the guest itself takes back is no longer shown.
+  const u32 edge = s.ack - line.peer->isn() + (static_cast<u32>(s.window) << shift);
+  if (line.shown && distance(edge, line.shown_edge) < 0) line.shown_edge = edge;
+}
+
+// Ranges that were SACKed and let go again are the peer's (RFC 2018 8).
+void Stage::forget_let_go(Line& line) {
+  const u64 times = vsnoop_stats(v_, guest_id)->reasons[VSNOOP_REASON_ranges_let_go];
+  if (times != line.let_go) line.sacked.clear();
+  line.let_go = times;
 }
 
 // --- the guest -----------------------------------------------------------------------------------
@@ -391,12 +399,13 @@ void Stage::forward(const Bytes& bytes) {
   if (packet_length(bytes) > next.mtu) return from_guest(build_too_big(bytes, next.mtu));
   u64 at = now_;
   if (next.kbit_s) {
-    const u64 each = bytes.size() * 8000 / next.kbit_s;
-    if (link_free_ > now_ + each * next.queue) {
+    while (!on_link_.empty() && on_link_.front() <= now_) on_link_.pop_front();
+    if (on_link_.size() > next.queue) {
       ++dropped_beyond_;
       return;
     }
-    at = link_free_ = std::max(link_free_, now_) + each;
+    if (!on_link_.empty()) at = on_link_.back();
+    on_link_.push_back(at += bytes.size() * 8000 / next.kbit_s);
   }
   flights_.push({at + beyond_us, order_++, bytes, Place::end_beyond});
 }

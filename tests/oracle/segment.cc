@@ -52,11 +52,6 @@ u32 connection_at(const u8* tcp, const Bytes& f) {
 
 }  // namespace
 
-u8 byte_at(u32 connection, bool from_peer, u32 n) {
-  return static_cast<u8>(n * 167 + (n >> 8) * 29 + connection * 13 + (connection >> 16) * 57 +
-                         (from_peer ? 91 : 0));
-}
-
 Bytes build(const Segment& s, bool from_peer, u32 first) {
   u8 options[60];
   u32 n = 0;

@@ -124,8 +124,9 @@ class Stage {
     bool shown = false;  // the peer has been shown ...
     u32 shown_ack = 0, shown_edge = 0;
     bool heard = false;  // the guest's newest segment ...
-    u32 heard_ack = 0, heard_seq = 0, heard_edge = 0;
+    u32 heard_ack = 0, heard_seq = 0;
     std::vector<Range> sacked;  // by vsnoop
+    u64 let_go = 0;             // times that such were let go
     bool rested = false;
     bool reborn = false;  // its numbers are those of another connection now
     u64 spoke_at = 0, moved_at = 0;
@@ -154,8 +155,8 @@ class Stage {
   Line* line_of(u32 connection);
   bool forwards() const { return scenario_.beyond.mtu; }
   void forward(const Bytes& bytes);
-  bool struck(const Bytes& bytes, u32 number, bool to_peer, u64& at, unsigned& copies,
-              Bytes& frame);
+  u64 delay_of(const Bytes& bytes, bool to_peer);
+  bool struck(const Bytes& bytes, bool to_peer, u64& at, unsigned& copies, Bytes& frame);
   void send(const Bytes& bytes, bool to_peer);
   void at_host(const Bytes& bytes);
   void at_peer(const Bytes& bytes);
@@ -171,6 +172,7 @@ class Stage {
   void move_guest();
   void emit();
   void hear(Line& line, const Segment& segment);
+  void forget_let_go(Line& line);
   void leaves(Line& line, const Segment& s, bool by_vsnoop);
   void release(vsnoop_held* list);
   void free_frame(vsnoop_held* held);
@@ -209,7 +211,7 @@ class Stage {
   u32 frames_to_guest_ = 0, frames_to_peer_ = 0, lost_ = 0;
   u32 to_decline_ = 0;
   u64 at_this_instant_ = 0;
-  u64 link_free_ = 0;  // behind a guest that forwards
+  std::deque<u64> on_link_;  // behind a guest that forwards: when each frame has left
   u32 dropped_beyond_ = 0;
   u32 guest_frames_ = 0;
   std::deque<Bytes> guest_out_;  // from behind it

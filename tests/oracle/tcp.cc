@@ -9,6 +9,7 @@ namespace {
 constexpr u64 min_rto = 200000;
 constexpr u64 delayed_ack = 40000;
 constexpr u64 challenge_interval = 50000;
+constexpr u16 ts_option = 12;
 
 void insert(std::vector<Range>& ranges, u32 begin, u32 end) {
   if (begin >= end) return;
@@ -83,7 +84,7 @@ void Tcp::send(u32 seq, u32 length, u8 flags, u64 now, const std::vector<Range>&
   s.window = static_cast<u16>(std::min(window >> (syn ? 0 : own_shift_), 65535u));
   const bool answer = syn && (flags & ACK);
   if (syn) {
-    s.mss = o_.mss;
+    s.mss = static_cast<u16>(o_.mss + (o_.ts ? ts_option : 0));  // RFC 6691
     if (answer ? other_shift_ >= 0 && o_.scale >= 0 : o_.scale >= 0) s.scale = o_.scale;
     s.sack_permitted = answer ? sack_ : o_.sack;
   }
@@ -130,7 +131,8 @@ void Tcp::agree(const Segment& s) {
   sack_ = o_.sack && s.sack_permitted;
   other_shift_ = s.scale;
   if (s.has_ts) ts_recent_ = s.tsval, ts_recent_at_ = heard_;
-  if (s.mss) o_.mss = std::min(o_.mss, s.mss);
+  const u16 least = s.has_ts ? ts_option : 0;
+  if (s.mss > least) o_.mss = std::min<u16>(o_.mss, static_cast<u16>(s.mss - least));
   edge_ = 1 + s.window;
   max_window_ = s.window;
 }

@@ -383,6 +383,28 @@ TEST_CASE("G7: the timer follows the guest's measured latency, four times over, 
   CHECK(c.feed() == 1);
 }
 
+TEST_CASE("G7: what was delivered again says nothing of the guest's latency (Karn)", "[G7]") {
+  ByHand c;
+  uint32_t at = 1;
+  const auto round = [&](uint32_t latency_ms, bool loses) {
+    c.peer(data(at, 100));
+    c.guest_takes_all();
+    if (loses) {
+      c.advance(4000);
+      c.guest_takes_all();
+    }
+    c.advance(latency_ms);
+    c.guest(ack(at += 100));
+  };
+  for (int i = 0; i < 4; ++i) round(10, false);
+  const uint32_t before = c.flow().latency_us;
+  for (int i = 0; i < 4; ++i) round(10, true);
+  CHECK(c.flow().latency_us == before);
+  round(30, false);  // tells that the re-delivery is over
+  round(30, false);
+  CHECK(c.flow().latency_us > 29000);
+}
+
 TEST_CASE("G7: with every try the timer doubles, up to the ceiling", "[G7]") {
   ByHand c;
   c.peer_sends(1);
