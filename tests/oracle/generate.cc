@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "tests/oracle/stage.h"
+
 namespace vsnoop_oracle {
 namespace {
 
@@ -145,6 +147,8 @@ void add_usual(Scenario& s) {
   s.events.push_back(event);
 }
 
+constexpr uint32_t grace_ms = grace_us / 1000;
+
 void add_usual(Scenario& s, std::initializer_list<unsigned> numbers) {
   for (unsigned n = *rc::gen::elementOf(std::vector<unsigned>(numbers)); n; --n) add_usual(s);
 }
@@ -162,7 +166,9 @@ void closed(Scenario& s) {
   for (size_t i = 0; i < s.streams.size(); ++i) {
     if (*chance(30)) continue;
     s.streams[i].to_guest += s.streams[i].buffer;
-    add(s, FaultKind::pause_reading, *around(300, 100000), 1000 + up_to(120000), i);
+    // Some for longer than any sender waits without an answer.
+    const uint32_t ms = *chance(25) ? 1000000 + up_to(1000000) : 1000 + up_to(120000);
+    add(s, FaultKind::pause_reading, *around(300, 100000), ms, i);
   }
 }
 
@@ -294,6 +300,26 @@ void senders(Scenario& s) {
   }
 }
 
+// The guest cannot come back to its ring, and the reset that says so is lost.
+void gone(Scenario& s) {
+  add_usual(s, {0u, 1u, 2u});
+  const uint64_t at = *around(300, 300000);
+  add(s, FaultKind::ring_gone, at, grace_ms + 1 + up_to(100000));
+  add(s, FaultKind::lose_to_peer, at + grace_ms * 1000 - up_to(5000), 10 + up_to(500));
+  s.peer_asks = *chance(30);
+}
+
+// Promising ends while the peer sends for a window far beyond the ring.
+void ends(Scenario& s) {
+  add_usual(s, {0u, 0u, 1u});
+  s.mss = 536, s.scale = 7;
+  for (Stream& stream : s.streams) {
+    stream.to_guest = 200000 + up_to(400000), stream.buffer = 300000 + up_to(200000);
+    if (*chance(40)) stream.closing = 11;  // the guest has said all it has to say
+  }
+  if (*chance(60)) add(s, FaultKind::quiesce, *around(300, 1000000), 1000 + up_to(60000));
+}
+
 void make_plain(Scenario& s) {
   s.ring = 256, s.budget = 8u << 20, s.flow_budget = s.total_budget = 0;
   s.custodies = static_cast<uint16_t>(std::max<size_t>(64, s.streams.size()));
@@ -349,6 +375,8 @@ const std::vector<World>& worlds() {
       {"forwards", "a guest that forwards: small MTU, slow queue behind it", forwards},
       {"tenants", "tagged tenants with equal addresses", tenants},
       {"senders", "RACK, SACK and NewReno, with and without timestamps", senders},
+      {"gone", "rings that go for good, and the resets that say so are lost", gone},
+      {"ends", "promising ends under a window far beyond the ring", ends},
   };
   return all;
 }

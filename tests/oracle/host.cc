@@ -235,6 +235,17 @@ void Stage::leaves(Line& line, const Segment& s, bool by_vsnoop) {
            text(line, s, false));
   }
   forget_let_go(line);
+  for (const Range& block : s.sack)
+    if (line.touched && block.first == s.ack)
+      fail("G2: a SACK block begins at the ACK, which is taken for reneging: " +
+           text(line, s, false));
+  // I2, with the guest's own words: nothing new beyond what it takes now.
+  const bool promises =
+      by_vsnoop && line.heard && (!line.shown || distance(ack, line.shown_ack) > 0);
+  const bool reached = std::any_of(line.sacked.begin(), line.sacked.end(),
+                                   [&](const Range& range) { return range.second == s.ack; });
+  if (promises && !reached && distance(s.ack, line.heard_edge + (1u << shift) - 1) > 0)
+    fail("I2: promised beyond the guest's present window: " + text(line, s, false));
   for (const auto& [left, right] : line.sacked)
     if (distance(s.ack, left) >= 0 && distance(s.ack, right) < 0)
       fail("P4: the ACK stops at or inside a range that vsnoop SACKed: " + text(line, s, false));
@@ -253,8 +264,9 @@ void Stage::hear(Line& line, const Segment& s) {
   const u32 shift = s.has(SYN) || scenario_.scale < 0 ? 0 : static_cast<u32>(scenario_.scale);
   line.heard = true;
   line.heard_ack = s.ack, line.heard_seq = s.seq;
+  line.heard_edge = s.ack + (static_cast<u32>(s.window) << shift);
   // What the guest itself takes back is no longer shown.
-  const u32 edge = s.ack - line.peer->isn() + (static_cast<u32>(s.window) << shift);
+  const u32 edge = line.heard_edge - line.peer->isn();
   if (line.shown && distance(edge, line.shown_edge) < 0) line.shown_edge = edge;
 }
 

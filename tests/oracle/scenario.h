@@ -48,6 +48,7 @@ enum class FaultKind : uint8_t {
   guest_vanishes,  // its end of one connection, without a word
   deaf,            // drops all that it is given for `size` ms
   reborn,          // the peer dies without a word and opens the same tuple again
+  ring_gone,       // the ring goes for `size` ms, longer than anybody waits for it
   kinds
 };
 /// Those that the promise oracle draws: the others need what only the differential one looks at.
@@ -122,6 +123,7 @@ struct Scenario {
   uint32_t guest_tick = 1000, peer_tick = 1000;  // us; of the timestamps
   uint32_t guest_clock = 0x7ffffff0, peer_clock = 0xfffffff0;  // at the beginning
   uint32_t flows = 8, idle_s = 300;
+  bool peer_asks = true;  // keep-alives
   bool operator==(const Scenario&) const = default;
 };
 

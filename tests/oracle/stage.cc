@@ -22,7 +22,7 @@ const char* const kind_names[] = {
     "firewall",      "renege",          "old_ack",        "keep_alive",
     "lie_little",    "lie_far",         "close",          "abort",
     "restart",       "peer_abort",      "peer_vanishes",  "guest_vanishes",
-    "deaf",          "reborn"};
+    "deaf",          "reborn",          "ring_gone"};
 static_assert(std::size(kind_names) == static_cast<size_t>(FaultKind::kinds));
 
 bool towards_peer(FaultKind kind) {
@@ -51,6 +51,7 @@ TcpOptions peer_options(const Scenario& scenario, const Stream& stream, u32 conn
   // Linux since it has such clocks: until the sign of a difference is no longer sure.
   if (scenario.guest_tick < 1000) o.paws_us = 2147000000;
   if (scenario.patient) o.keep_alive_us = 7200000000, o.max_rto_us = 120000000, o.most_tries = 15;
+  if (!scenario.peer_asks) o.keep_alive_us = 1000000000000000;
   return o;
 }
 
@@ -103,7 +104,8 @@ std::ostream& operator<<(std::ostream& out, const Scenario& s) {
   if (s.patient)
     out << "\n  patient: flows " << s.flows << " idle " << s.idle_s << " s, ticks " << s.guest_tick
         << "/" << s.peer_tick << " us from " << s.guest_clock << "/" << s.peer_clock
-        << ", guest's frames up to " << s.reorder_us << " us late";
+        << ", guest's frames up to " << s.reorder_us << " us late"
+        << (s.peer_asks ? "" : ", peers without keep-alives");
   if (s.beyond.mtu)
     out << "\n  beyond the guest: mtu " << s.beyond.mtu << " hops " << int(s.beyond.hops) << " "
         << s.beyond.kbit_s << " kbit/s queue " << s.beyond.queue;
@@ -503,6 +505,11 @@ void Stage::apply(const Event& event) {
       return;
     case FaultKind::reborn:
       return open_again(line, event.size);
+    case FaultKind::ring_gone:
+      lose_ring();
+      ring_back_ = std::max(ring_back_, until);
+      grace_ends_ = std::min(grace_ends_, now_ + grace_us);
+      return;
     default:
       apply(Fault{event.kind, event.stream, static_cast<uint16_t>(event.size)});
   }
@@ -534,8 +541,7 @@ u64 Stage::delay_of(const Bytes& bytes, bool to_peer) {
 }
 
 // What the scenario's events do to a frame of the network. Returns false if it is lost.
-bool Stage::struck(const Bytes& bytes, bool to_peer, u64& at, unsigned& copies,
-                   Bytes& frame) {
+bool Stage::struck(const Bytes& bytes, bool to_peer, u64& at, unsigned& copies, Bytes& frame) {
   const u64 since = now_ - began_;
   for (size_t i = 0; i < hits_.size(); ++i) {
     const Event& event = scenario_.events[i];

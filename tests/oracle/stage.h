@@ -124,7 +124,7 @@ class Stage {
     bool shown = false;  // the peer has been shown ...
     u32 shown_ack = 0, shown_edge = 0;
     bool heard = false;  // the guest's newest segment ...
-    u32 heard_ack = 0, heard_seq = 0;
+    u32 heard_ack = 0, heard_seq = 0, heard_edge = 0;
     std::vector<Range> sacked;  // by vsnoop
     u64 let_go = 0;             // times that such were let go
     bool rested = false;
