@@ -9,8 +9,8 @@ namespace vsnoop::xen {
 namespace {
 
 constexpr uint64_t kMillisecond = 1'000'000;
-// The module says nothing when a new setting leaves its state as it was: then silence for so long
-// is its consent.
+// Of a module that does not say which setting it has taken (before `vsnoop-taken`), silence for so
+// long is consent.
 constexpr uint64_t kSilence = 500 * kMillisecond;
 // Counters change without a word in xenstore.
 constexpr uint64_t kLook = 100 * kMillisecond;
@@ -28,7 +28,8 @@ class Wait {
  public:
   Wait(XenHost& host, std::vector<Vif> vifs)
       : host_(host), start_(host.now_ns()), vifs_(std::move(vifs)) {
-    for (const Vif& vif : vifs_) host_.watch(vif.backend + "/vsnoop-state");
+    for (const Vif& vif : vifs_)
+      for (const char* key : {"/vsnoop-state", "/vsnoop-taken"}) host_.watch(vif.backend + key);
   }
 
   uint64_t elapsed() const { return host_.now_ns() - start_; }
@@ -121,7 +122,8 @@ Result apply_setting(XenHost& host, std::vector<Vif> vifs, const Setting& settin
     const auto old = std::find_if(before.begin(), before.end(),
                                   [&](const Vif& other) { return other.backend == vif.backend; });
     const State state = state_of(vif.state);
-    const bool answered = vif.state != old->state || wait.elapsed() >= kSilence;
+    const bool answered = vif.taken ? *vif.taken == setting.text()
+                                    : vif.state != old->state || wait.elapsed() >= kSilence;
     if (state == State::error) return answered ? Progress::refused : Progress::pending;
     const bool has_it = state == target || state == State::waiting ||
                         (state == State::quiesced && vif.quiesce && target != State::off);

@@ -98,6 +98,8 @@ bool refresh(XenHost& host, Vif& vif) {
   vif.interface =
       host.read(vif.backend + "/vifname").value_or(fmt::format("vif{}.{}", vif.domain, vif.handle));
   vif.setting = host.read(vif.backend + "/vsnoop").value_or("");
+  // In the other order than the module writes them: what is taken has been said.
+  vif.taken = host.read(vif.backend + "/vsnoop-taken");
   vif.state = host.read(vif.backend + "/vsnoop-state").value_or("");
   const std::string quiesce = host.read(vif.backend + "/vsnoop/quiesce").value_or("0");
   vif.quiesce = quiesce != "0";

@@ -2,7 +2,7 @@
 //
 // The network interfaces that this driver domain serves, and what the patched xen-netback says of
 // each. The keys are those of xen-netback-patch/: BACKEND/vsnoop, BACKEND/vsnoop/quiesce (written
-// here) and BACKEND/vsnoop-state (written by the module).
+// here), BACKEND/vsnoop-state and BACKEND/vsnoop-taken (written by the module).
 #pragma once
 
 #include <cstdint>
@@ -23,7 +23,9 @@ struct Vif {
   std::string interface;  ///< its network device here
   std::string setting;    ///< what BACKEND/vsnoop says; "" if absent
   std::string state;      ///< what the module says; "" if it says nothing
-  bool quiesce = false;   ///< it was asked to quiesce
+  std::optional<std::string>
+      taken;             ///< the setting that this answers; an older module does not say
+  bool quiesce = false;  ///< it was asked to quiesce
   /// Which domain it is (the node of its UUID and its value): the number may be another's by now.
   Node identity;
 

@@ -243,6 +243,21 @@ static void say(struct xenvif_vsnoop *vs, const char *state)
 	write_key(vs, "vsnoop-state", state);
 }
 
+/* Says which setting the state that was said last is the answer to: one that changes no
+ * word of it is answered as well. @text becomes ours.
+ */
+static void say_taken(struct xenvif_vsnoop *vs, char *text)
+{
+	if (text && vs->taken && !strcmp(text, vs->taken)) {
+		kfree(text);
+		return;
+	}
+	kfree(vs->taken);
+	vs->taken = text;
+	if (text)
+		write_key(vs, "vsnoop-taken", text);
+}
+
 /* Why this frontend cannot be promised for; NULL: it can. */
 static const char *unfit(struct xenvif *vif)
 {
@@ -373,12 +388,14 @@ static void configure(struct work_struct *work)
 	unsigned int quiesce;
 	u32 total;
 	struct vs_settings want;
-	char *text, message[80];
+	char *text, *taken, message[80];
 
 	text = xenbus_read(XBT_NIL, dev->nodename, "vsnoop", NULL);
 	if (IS_ERR(text)) {
 		want = (struct vs_settings){ .policy = VSNOOP_POLICY_OFF };
+		taken = kstrdup("", GFP_KERNEL);
 	} else {
+		taken = kstrdup(text, GFP_KERNEL);
 		wrong = vs_parse_settings(text, &want);
 		if (wrong) {
 			snprintf(message, sizeof(message), "error: no such setting: %s", wrong);
@@ -429,6 +446,7 @@ static void configure(struct work_struct *work)
 		spin_unlock_bh(&vs->lock);
 		if (vs->quiesced && !(drained && (!leave || destroy(vs)))) {
 			say(vs, "quiescing");
+			kfree(taken);
 			schedule_delayed_work(&vs->work, DRAIN_INTERVAL);
 			return;
 		}
@@ -450,6 +468,7 @@ static void configure(struct work_struct *work)
 		say(vs, "quiesced");
 	else
 		say(vs, names[want.policy]);
+	say_taken(vs, taken);
 	if (error == no_memory)
 		schedule_delayed_work(&vs->work, TRY_AGAIN);
 	else if (vs->engine && quiesce && !vs->quiesced)
@@ -530,6 +549,7 @@ void xenvif_vsnoop_exit(struct xenvif *vif)
 	timer_delete_sync(&vs->timer);
 	vs_budget_exit();
 	vif->vsnoop = NULL;
+	kfree(vs->taken);
 	kfree(vs);
 }
 

@@ -105,6 +105,7 @@ struct xenvif_vsnoop {
 	struct vs_settings now;		/* what the engine was opened with */
 	bool quiesced;
 	char state[80];			/* as last written to xenstore */
+	char *taken;			/* and the setting that it answers */
 
 	struct list_head list;		/* all of them, under vs_all_lock */
 	/* under vs_all_lock, see vsnoop_budget.c; KiB */

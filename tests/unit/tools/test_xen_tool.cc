@@ -623,7 +623,28 @@ TEST_CASE("xen set: an error of before is not the answer, but silence makes it o
   }
 }
 
-TEST_CASE("xen set: an unchanged state is consent after half a second") {
+TEST_CASE("xen set: a module that says which setting it has taken is waited for, however long") {
+  FakeHost host;
+  const std::string backend = host.vif(3, 0, "hold");
+  host.store[backend + "/vsnoop-taken"] = "hold";
+  Setting setting = policy("hold");
+  setting.vif_kib = 8192;
+  host.later(4 * kSecond, backend + "/vsnoop-taken", setting.text());
+  CHECK(apply_setting(host, all_vifs(host), setting, 9 * kSecond).outcome == Outcome::done);
+  CHECK(host.now == 1'004 * kSecond);
+
+  // The state of another setting is no answer to this one, even if it is new.
+  setting.vif_kib = 4096;
+  host.later(kSecond, backend + "/vsnoop-state", "error: waits for memory");
+  host.later(2 * kSecond, backend + "/vsnoop-state", "hold");
+  CHECK(apply_setting(host, all_vifs(host), setting, 3 * kSecond).outcome == Outcome::timed_out);
+
+  host.later(kSecond, backend + "/vsnoop-state", "error: waits for memory");
+  host.later(kSecond, backend + "/vsnoop-taken", setting.text());
+  CHECK(apply_setting(host, all_vifs(host), setting, 9 * kSecond).outcome == Outcome::refused);
+}
+
+TEST_CASE("xen set: of an older module, an unchanged state is consent after half a second") {
   FakeHost host;
   host.vif(3, 0, "hold");
   CHECK(apply_setting(host, all_vifs(host), policy("hold"), 9 * kSecond).outcome == Outcome::done);
