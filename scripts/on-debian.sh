@@ -4,10 +4,12 @@
 # debootstrap, as a newcomer's machine would be. Wants root, and a network for packages.
 #   scripts/on-debian.sh [--again] RELEASE COMMAND [ARG]...
 #     RELEASE   12, 13, or the name of a release that debootstrap knows (trixie)
-#     --again   in the clone and root of the run before, with what it has built and installed
+#     --again   in the root of the run before, with what it has installed and built; its clone is brought
+#               to what is committed now
 #     COMMAND   is run in the clone: scripts/on-debian.sh 13 make test
 # What is committed is cloned, nothing else. The root stays in build/debian/NAME, and takes some GB;
-# a new run begins with a copy of it as debootstrap made it. MIRROR=URL: packages from there.
+# a new run begins with a copy of it as debootstrap made it, and with the packages already fetched.
+# MIRROR=URL: packages from there.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -32,7 +34,7 @@ scripts/deps.sh debian
 [[ -e /usr/share/debootstrap/scripts/$suite ]] ||
   die "debootstrap knows no release '$suite'; 12 and 13 are tried"
 
-mkdir -p "build/debian/$suite"
+mkdir -p "build/debian/$suite/archives"
 folder=$PWD/build/debian/$suite
 pristine=$folder/pristine.tar root=$folder/root
 exec 9>"$folder/lock"
@@ -67,19 +69,23 @@ if ((!again)); then
     die "no packages could be installed; see $folder/apt.log"
   }
   git -c advice.detachedHead=false clone --quiet --no-hardlinks . "$root/root/vsnoop"
-elif [[ ! -d $root/root/vsnoop ]]; then
+elif [[ -d $root/root/vsnoop ]]; then
+  git -C "$root/root/vsnoop" fetch --quiet "$PWD" HEAD
+  git -C "$root/root/vsnoop" reset --quiet --hard FETCH_HEAD
+else
   die "there is no earlier run to go on with"
 fi
 
 # Mounts and processes end with the command.
 # shellcheck disable=SC2016 # for the inner shell
 exec unshare --mount --pid --fork --kill-child bash -c '
-  root=$1 && shift
+  root=$1 archives=$2 && shift 2
   mount --make-rprivate /
   mount -t proc proc "$root/proc"
   mount --rbind /sys "$root/sys"
   mount --rbind /dev "$root/dev"
   mount -t tmpfs tmpfs "$root/run"
+  mount --bind "$archives" "$root/var/cache/apt/archives"
   exec chroot "$root" env -i HOME=/root TERM="${TERM:-dumb}" LANG=C.UTF-8 PATH=/usr/sbin:/usr/bin:/sbin:/bin \
     bash -c '\''cd /root/vsnoop && exec "$@"'\'' bash "$@"
-' bash "$root" "$@"
+' bash "$root" "$folder/archives" "$@"
