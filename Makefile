@@ -30,7 +30,7 @@ build: ## install what building needs, build build/release/tools/vsnoop
 	@scripts/deps.sh build
 	@scripts/build.sh release
 
-deb: ## Debian packages in build/deb/: the tools, and Xen's netback for DKMS
+deb: ## Debian packages in build/deb/: the program, Xen's part, and Xen's netback for DKMS
 	@scripts/deps.sh build deb
 	@scripts/deb.sh
 

@@ -9,14 +9,14 @@ declare -A packages=(
           libcli11-dev nlohmann-json3-dev"
   [test]="catch2 clang tshark iproute2 iptables ethtool iperf3 nginx-light curl postgresql
           postgresql-contrib python3 python3-rich python3-markdown-it gnuplot-nox spin
-          librapidcheck-dev"
+          librapidcheck-dev lintian"
   [fuzz]="clang libclang-rt-dev llvm"
   [run]="iproute2 ethtool gnuplot-nox python3 python3-rich"
   [bench]="libbenchmark-dev"
   [xen]="qemu-system-x86 libxen-dev busybox-static cpio kmod make g++-12 bc bison flex libelf-dev
          patch xz-utils zstd
          dwarves iproute2 iptables ethtool tcpdump python3 python3-rich gnuplot-nox"
-  [deb]="debhelper dh-dkms dkms g++ patch xz-utils kmod linux-headers-amd64 linux-source"
+  [deb]="debhelper dh-dkms dkms g++ patch xz-utils kmod python3 linux-headers-amd64 linux-source"
   [sim]="libns3-dev python3"
   [campaign]="snakemake python3-pandas python3-matplotlib chromium"
   [debian]="debootstrap"

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 //
 // What `vsnoop xen` needs from Xen and from the driver domain's kernel, so that everything above it
-// runs in tests without either. The real one is libxen.cc.
+// runs in tests without either. The real one is libxen.cc, a plugin.
 #pragma once
 
 #include <cstdint>
@@ -87,10 +87,14 @@ class XenHost {
   virtual void sleep_until(uint64_t ns) = 0;
 };
 
-/// Opens the real one. Fails if this is no Xen domain; libxenctrl is opened when first needed.
+/// Opens the real one. Fails if the plugin is not installed or this is no Xen domain; libxenctrl is
+/// opened when first needed.
 std::unique_ptr<XenHost> open_host();
 
 /// `ethtool -S` without the program; see XenHost::counters().
 std::optional<Counters> ethtool_counters(const std::string& interface);
 
 }  // namespace vsnoop::xen
+
+/// What open_host() looks up in the plugin; the caller owns the object.
+extern "C" vsnoop::xen::XenHost* vsnoop_open_xen_host();

@@ -14,6 +14,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 TOP = HERE.parent.parent
 # The operator's tool, for dom0.
 VSNOOP = TOP / "build/release/tools/vsnoop"
+VSNOOP_XEN = TOP / "build/release/tools/vsnoop-xen.so"
 # The administrator's script, here around vif-plain.
 VIF_VSNOOP = HERE.parent / "scripts/vif-vsnoop"
 VSNOOP_MIGRATE = HERE.parent / "scripts/vsnoop-migrate"
@@ -148,8 +149,9 @@ def with_overlay(base, files, work, out):
 
 def ensure(packs, work):
     """Builds what was not built with the same files before. Returns dom0's RAM disk."""
-    if not VSNOOP.exists():
-        raise packages.Error(f"there is no {VSNOOP}: run make build")
+    for built in (VSNOOP, VSNOOP_XEN):
+        if not built.exists():
+            raise packages.Error(f"there is no {built}: run make build")
     work.mkdir(parents=True, exist_ok=True)
     this = HERE / "image.py"
     load = [*sorted((TOP / "tools/load").glob("*.h")), *(TOP / "tools").glob("*.h"), *LOAD_PARTS]
@@ -159,7 +161,7 @@ def ensure(packs, work):
           lambda: netfronts(packs, work))
     inside = [HERE / name for name in ("guest-init", "dom0-init", "dom0-lib.sh", "vif-plain")]
     _once(work / "image.done", [work / "programs.done", work / "netfronts.done", *inside, VIF_VSNOOP,
-                                VSNOOP_MIGRATE, VSNOOP], packs, lambda: build(packs, work))
+                                VSNOOP_MIGRATE, VSNOOP, VSNOOP_XEN], packs, lambda: build(packs, work))
     return work / "dom0.cpio"
 
 
@@ -242,8 +244,9 @@ def build(packs, work):
     for program in store:
         shutil.copy2(program, dom0 / "bin" / program.name)
     shutil.copy2(VSNOOP_MIGRATE, dom0 / "bin/vsnoop-migrate")
-    packages.run(["strip", "-o", dom0 / "bin/vsnoop", VSNOOP])
-    _with_host_programs(dom0, packs, HOST_PROGRAMS, extra=[*xen, *store, VSNOOP])
+    for built in (VSNOOP, VSNOOP_XEN):
+        packages.run(["strip", "-o", dom0 / "bin" / built.name, built])
+    _with_host_programs(dom0, packs, HOST_PROGRAMS, extra=[*xen, *store, VSNOOP, VSNOOP_XEN])
     (dom0 / "boot").mkdir()
     shutil.copy2(packs.vmlinux, dom0 / "boot/vmlinux")
     shutil.copy2(work / "guest.cpio", dom0 / "boot/guest.cpio")
