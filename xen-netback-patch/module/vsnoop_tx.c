@@ -66,9 +66,9 @@ struct sk_buff *vs_alloc_emission(gfp_t gfp)
 	return alloc_skb(NET_SKB_PAD + NET_IP_ALIGN + VSNOOP_EMIT_MAX, gfp | __GFP_NOWARN);
 }
 
-/* Builds what is owed, @most frames of it, in buffers of @spare (or NULL) first: for peers into the out list of the queue
- * that the flow's own segments come from, for the guest (resets) into rx_queue.
- * Returns how many.
+/* Builds what is owed, @most frames of it, in buffers of @spare (or NULL) first: for
+ * peers into the out list of the queue that the flow's own segments come from, for the
+ * guest (resets) into rx_queue. Returns how many.
  */
 unsigned int vs_emit(struct xenvif_vsnoop *vs, unsigned int most, struct sk_buff_head *spare,
 		     u64 now)
