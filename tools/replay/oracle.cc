@@ -132,7 +132,7 @@ void Oracle::from_peer(const Segment& segment) {
     // What was seen before is of an older connection.
     islands_.clear();
     peer_end_ = contiguous_ = guest_ack_ = right_edge_ = shown_ack_ = shown_edge_ = 0;
-    newest_ack_ = newest_edge_ = 0;
+    newest_ack_ = newest_edge_ = peer_una_ = 0;
     guest_fin_ = guest_reset_ = peer_reset_ = stopped_ = false;
   }
   if (begins || !started_) {
@@ -235,11 +235,14 @@ void Oracle::from_guest(const Segment& segment, int64_t now_ns) {
 
 void Oracle::show(int64_t ack, int64_t edge) {
   shown_ack_ = std::max(shown_ack_, ack);
-  shown_edge_ = std::max(shown_edge_, edge);
+  // What the guest has taken back is gone once the peer is shown so.
+  shown_edge_ = std::max(edge, std::min(shown_edge_, newest_edge_));
 }
 
-bool Oracle::moves_left(int64_t edge) const {
-  return edge <= std::min(shown_edge_, newest_edge_) - (1 << handshake_.shift());
+bool Oracle::moves_left(int64_t ack, int64_t edge, int64_t own) const {
+  // Of an ACK below one that the peer has had it looks at nothing (RFC 9293 3.10.7.4).
+  if (ack < peer_una_) return false;
+  return edge <= std::min({shown_edge_, newest_edge_, own}) - (1 << handshake_.shift());
 }
 
 void Oracle::promise(int64_t ack, int64_t now_ns) {
@@ -274,13 +277,14 @@ void Oracle::passed(const Segment& original, const Segment& shown, bool tracked,
   if (!shown.has(syn) && !peer_reset_ && ack < promised_ && guest_ack_ < promised_) {
     complain(fmt::format("I4: the guest's segment shows ACK {}, the peer had {}", ack, promised_));
   }
-  if (to < own && moves_left(to)) {
+  if (moves_left(ack, to, own)) {
     complain(fmt::format("I4: right edge moved left from {} to {}", shown_edge_, to));
   }
   if (to > std::max(right_edge_, own)) {
     complain(fmt::format("I2: shows right edge {}, the guest's is {}", to, right_edge_));
   }
   if (shown.ack != original.ack) promise(ack, now_ns);
+  if (ack <= peer_end_ + farthest_ack) peer_una_ = std::max(peer_una_, ack);
   if (tracked) show(ack, to);
 }
 
@@ -309,7 +313,7 @@ void Oracle::emitted(const Segment& segment, int64_t now_ns) {
   if (ack < shown_ack_) {
     complain(fmt::format("I4: ACK moved left from {} to {}", shown_ack_, ack));
   }
-  if (moves_left(to)) {
+  if (moves_left(ack, to, newest_edge_)) {
     complain(fmt::format("I4: right edge moved left from {} to {}", shown_edge_, to));
   }
   if (to > right_edge_) {
@@ -319,6 +323,7 @@ void Oracle::emitted(const Segment& segment, int64_t now_ns) {
     complain("early ACK's sequence number is beyond what the guest has sent");
   }
   promise(ack, now_ns);
+  peer_una_ = std::max(peer_una_, ack);
   show(ack, to);
 }
 

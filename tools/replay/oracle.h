@@ -107,8 +107,9 @@ class Oracle {
   void learn_ack(int64_t ack, int64_t now_ns);
   void promise(int64_t ack, int64_t now_ns);
   void show(int64_t ack, int64_t edge);
-  // I4: whether the peer saw more before, and the guest has not taken it back.
-  bool moves_left(int64_t edge) const;
+  // I4: whether the peer saw more before, and the guest has not taken it back. `own`: what the
+  // segment said itself; a late one says less.
+  bool moves_left(int64_t ack, int64_t edge, int64_t own) const;
 
   void complain(const std::string& text) {
     if (!diverged_) violation_(text);
@@ -126,6 +127,8 @@ class Oracle {
   std::optional<uint32_t> guest_snd_;         // guest's highest sequence end
   int64_t promised_ = INT64_MIN;              // highest ACK that vsnoop has shown
   int64_t shown_ack_ = 0, shown_edge_ = 0;    // rightmost that the peer has been shown by anyone
+  int64_t peer_una_ =
+      0;  // highest ACK that has come to the peer, also of what the engine never saw
   bool guest_fin_ = false, guest_reset_ = false, peer_reset_ = false, stopped_ = false;
   std::vector<std::pair<int64_t, int64_t>> withheld_;  // ranges
   bool diverged_ = false;

@@ -166,7 +166,9 @@ void ConnectionTable::learn(Entry& entry, const Segment& segment, bool from_high
   }
   if (!segment.has(syn)) {
     entry.data_seen = entry.data_seen || segment.payload;
-    if (entry.syn_ack_from == from_high) {
+    if (entry.syn_ack_from == !from_high) {
+      entry.answered = entry.answered || segment.ack == entry.syn_ack_seq + 1;
+    } else if (entry.syn_ack_from == from_high) {
       entry.taken = entry.taken || past(segment.ack, entry.syn_ack_ack) ||
                     past(segment.seq + segment.length(), entry.syn_ack_seq + 1);
     }
@@ -174,8 +176,9 @@ void ConnectionTable::learn(Entry& entry, const Segment& segment, bool from_high
     if (entry.finished[0] && entry.finished[1]) entry.stage = closed;
     return;
   }
-  // Nobody opens a connection twice with the same number while it lasts.
-  const bool lasts = entry.taken && entry.stage == established;
+  // Nobody opens a connection twice with the same number, neither while it lasts nor at once after.
+  const bool lasts =
+      (entry.taken || entry.answered) && (entry.stage == established || entry.stage == closed);
   if (!segment.has(ack_flag)) {
     if (lasts && entry.last_syn && entry.last_syn->source == segment.source &&
         entry.last_syn->seq == segment.seq) {

@@ -93,13 +93,14 @@ class ConnectionTable {
     std::array<uint32_t, 2> place{}, end{}, ack{};
     std::array<bool, 2> placed{}, heard{}, finished{};
     bool data_seen = false, syn_after_data = false;
-    bool taken = false;  // the sender of the SYN-ACK has acknowledged data, or sent some
+    bool answered = false;  // the SYN-ACK is acknowledged
+    bool taken = false;     // the sender of the SYN-ACK has acknowledged data, or sent some
     int8_t syn_ack_from = -1;
     uint32_t syn_ack_seq = 0, syn_ack_ack = 0;
     std::unique_ptr<Segment> last_syn;
     void begin_anew(uint32_t as) {
       number = as;
-      data_seen = syn_after_data = taken = false;
+      data_seen = syn_after_data = answered = taken = false;
       syn_ack_from = -1;
       last_syn.reset();
       heard = finished = {};

@@ -130,7 +130,6 @@ void WhatIf::route(Event& event) const {
 int64_t WhatIf::plan_time(const Event& event, int64_t captured_ns) {
   if (!options_.vcpu || !event.connection) return captured_ns;
   const Segment& segment = event.segment;
-  if (!event.connection->lag) event.connection->lag = std::make_unique<Lag>();
   Lag& lag = *event.connection->lag;
   auto after = [](uint32_t a, uint32_t b) { return static_cast<int32_t>(a - b) > 0; };
   const uint32_t end = segment.seq + segment.length();
@@ -168,10 +167,7 @@ void WhatIf::replay_opening(Live& live, const Segment& opening) {
   settle_checksum(event.segment);
   if (event.segment.checksum == Checksum::bad) return;
   route(event);
-  if (options_.vcpu) {
-    live.lag = std::make_unique<Lag>();
-    live.lag->handshake.learn(event.segment, event.from_guest);
-  }
+  if (live.lag) live.lag->handshake.learn(event.segment, event.from_guest);
   if (event.from_guest) {
     live.oracle.from_guest(event.segment, last_read_ns_);
   } else {
@@ -204,10 +200,17 @@ void WhatIf::choose(Live& live, const ConnectionTable::Numbered& numbered, const
 }
 
 WhatIf::Live& WhatIf::begin(const ConnectionTable::Numbered& numbered, const Segment& segment) {
-  if (numbered.replaced) end(numbered.slot, true);
+  std::unique_ptr<Lag> lag = options_.vcpu ? std::make_unique<Lag>() : nullptr;
+  if (numbered.replaced) {
+    // It comes after all of the one before it, however late that is.
+    if (const Live* const before = live_[numbered.slot].get(); before && before->lag)
+      lag->follow(*before->lag);
+    end(numbered.slot, true);
+  }
   if (numbered.slot >= live_.size()) live_.resize(numbered.slot + 1);
   auto& live = live_[numbered.slot];
   live = std::make_unique<Live>();
+  live->lag = std::move(lag);
   live->oracle = Oracle([this, self = live.get()](const std::string& text) {
     violation(fmt::format("flow {} ({} -> {})", self->number + 1,
                           to_text(self->peer_end.address, self->peer_end.port),

@@ -147,6 +147,12 @@ class WhatIf {
     Marks sent, edges;  // ends of what the guest sent; right edges that it showed
     Handshake handshake;
     int64_t ack_delay = 0, peer_delay = 0, peer_last = 0, guest_last = 0;
+    void follow(const Lag& before) {
+      ack_delay = before.ack_delay;
+      peer_delay = before.peer_delay;
+      peer_last = before.peer_last;
+      guest_last = before.guest_last;
+    }
   };
   enum class Unseen : uint8_t { no, without_guest, copy, late };
   // A connection that is not over.
