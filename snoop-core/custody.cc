@@ -20,6 +20,9 @@ void hand_over(vsnoop_held& held, vsnoop_held*& released) {
   released = &held;
 }
 
+// Flows with frames for the ring stand in lists, linked both ways. What `feed_prev` of a head and
+// `tail` of an empty list say is not kept: nothing is touched for it that is not moved.
+
 // Takes the head off a list.
 void pop(Custody* custodies, u32& head) {
   Custody& custody = custodies[head];
@@ -30,6 +33,7 @@ void pop(Custody* custodies, u32& head) {
 // Puts a list, from `first` to `last`, behind another.
 void append(Custody* custodies, u32& head, u32& tail, u32 first, u32 last) {
   (head == no_custody ? head : custodies[tail].feed_next) = first;
+  custodies[first].feed_prev = tail;
   tail = last;
 }
 
@@ -45,7 +49,8 @@ Custody* Engine::lend(Ref ref, Flow& flow, u64 now) {
   custody = Custody();
   custody.flow = ref;
   custody.guest = table_.key(ref).domain();
-  custody.feed_next = custody.room_next = custody.owed_next = no_custody;
+  custody.feed_next = custody.feed_prev = no_custody;
+  custody.room_next = custody.owed_next = no_custody;
   custody.timer_prev = custody.timer_next = no_custody;
   custody.newest_tsval = flow.ts_recent;
   custody.present_edge = flow.right_edge;
@@ -398,21 +403,24 @@ void Engine::leave_feed(Custody& custody, Guest& guest) {
   if (!custody.feeding) return;
   custody.feeding = false;
   const u32 index = index_of(custody);
-  const auto leave = [&](u32& head, u32& tail) {
-    u32 previous = no_custody;
-    for (u32 at = head; at != no_custody; previous = at, at = custodies_[at].feed_next) {
-      if (at != index) continue;
-      (previous == no_custody ? head : custodies_[previous].feed_next) = custody.feed_next;
-      if (tail == index) tail = previous;
-      custody.feed_next = no_custody;
-      return true;
-    }
-    return false;
+  constexpr u32 lists = 2 + VSNOOP_LANES;
+  const auto head = [&](u32 i) -> u32& {
+    return i == 0 ? guest.feed_new : i == 1 ? guest.feed_old : guest.aside[i - 2];
   };
-  if (leave(guest.feed_new, guest.feed_new_tail) || leave(guest.feed_old, guest.feed_old_tail))
+  const auto tail = [&](u32 i) -> u32& {
+    return i == 0 ? guest.feed_new_tail : i == 1 ? guest.feed_old_tail : guest.aside_tail[i - 2];
+  };
+  for (u32 i = 0; i < lists; ++i)
+    if (head(i) == index) return pop(custodies_, head(i));
+  const u32 previous = custody.feed_prev, next = custody.feed_next;
+  custodies_[previous].feed_next = next;
+  custody.feed_next = no_custody;
+  if (next != no_custody) {
+    custodies_[next].feed_prev = previous;
     return;
-  for (u32 lane = 0; lane < VSNOOP_LANES; ++lane)
-    if (leave(guest.aside[lane], guest.aside_tail[lane])) return;
+  }
+  for (u32 i = 0; i < lists; ++i)
+    if (head(i) != no_custody && tail(i) == index) tail(i) = previous;
 }
 
 // --- re-delivery (G7) ----------------------------------------------------------------------------
@@ -540,6 +548,8 @@ void Engine::forget_again(Custody& custody) {
     held->flags &= static_cast<u8>(~held_again);
   custody.again = custody.flying = Chain();
   custody.judged = nullptr;
+  // Pieces of it that went before count for nothing now.
+  if (custody.cut && custody.cut->state != VSNOOP_HELD_WAITING) custody.cut = nullptr;
 }
 
 VSNOOP_END

@@ -181,7 +181,8 @@ struct Custody {
   bool in_owed_list;  // in the engine's list
   bool has_sack_seen;
   u8 recovering;      // enum Recovery: delivering again up to `recover`
-  bool renewed;       // the peer opens anew: its reset waits for nobody
+  bool reset_held;    // the peer's reset is in custody
+  bool renewed;       // ... and the peer opens anew: its reset waits for nobody
   bool reset_fed;     // the peer's reset is in the ring: the flow is over
   bool tomb;          // resets are repeated until the timer has run out
   bool guest_too;     // ... towards the guest as well
@@ -202,7 +203,7 @@ struct Custody {
   Seq present_edge;         // right edge in the guest's last segment; may have shrunk
   Seq dsack_begin, dsack_end;
   int32_t deficit;  // of the round robin, bytes
-  u32 feed_next, room_next, owed_next;
+  u32 feed_next, feed_prev, room_next, owed_next;
   u32 timer_prev, timer_next;  // in its wheel slot
   Seq fresh;                   // what lies at or after it entered the ring after all re-deliveries
   Seq shown_top;               // highest byte that the guest has shown ever

@@ -175,7 +175,10 @@ Verdict Engine::decide_unusual(Scene& scene) {
     Scene apart = scene;
     apart.flow = nullptr;
     learn_from_peer(apart);
-    if (Custody* custody = custody_of(flow)) renew(*custody, scene.guest);
+    // Anybody can send one; but after the peer's own reset it shows that nobody counts on the
+    // promise any more.
+    Custody* custody = custody_of(flow);
+    if (custody && custody->reset_held) renew(*custody, scene.guest);
     return forward(scene, VSNOOP_REASON_syn, true);
   }
   if (s.has(URG)) return forward(scene, VSNOOP_REASON_urgent, true);
@@ -362,7 +365,7 @@ Verdict Engine::reset_from_peer(Scene& scene) {
     }
     // It must not overtake what was promised. One is enough; and without room for it the guest
     // learns of the reset when the peer answers its next segment.
-    const bool repeated = custody && custody->wait_tail && (custody->wait_tail->flags & held_rst);
+    const bool repeated = custody && custody->reset_held;
     if (repeated || !affordable(flow, scene.guest, scene.frame.memory))
       return verdict(scene, VSNOOP_DROP, VSNOOP_REASON_rst_exact);
     Verdict v = verdict(scene, VSNOOP_KEEP, VSNOOP_REASON_rst_exact);

@@ -81,7 +81,10 @@ bool Engine::taken(const Verdict& verdict, vsnoop_held* held, u64 now) {
     held->memory = static_cast<u16>(units(verdict.memory));  // affordable() has looked
     held->flags = 0;
     if (verdict.retain) held->flags |= held_retain;
-    if (verdict.flags & verdict_rst) held->flags |= held_rst;
+    if (VSNOOP_UNLIKELY(verdict.flags & verdict_rst)) {
+      held->flags |= held_rst;
+      custody->reset_held = true;
+    }
   }
   const Seq shown = flow.early_ack, rcv_nxt = flow.rcv_nxt;
   if ((verdict.flags & verdict_data) && !misplaced) {

@@ -275,7 +275,7 @@ uint8_t vsnoop_declined(struct vsnoop_engine*, const struct vsnoop_verdict*, uin
 struct vsnoop_verdict vsnoop_from_guest(struct vsnoop_engine*, uint16_t id,
                                         const struct vsnoop_frame*, uint64_t now);
 
-/* The frame that should enter the guest's ring next; 0 if none waits. Changes nothing. */
+/* What should enter the ring next; 0: nothing. Ask while it would keep a slot for what passes. */
 int vsnoop_next(struct vsnoop_engine*, uint16_t id, struct vsnoop_feed*, uint64_t now);
 /* The frame that vsnoop_next() named is in the ring. */
 void vsnoop_fed(struct vsnoop_engine*, uint16_t id, const struct vsnoop_feed*, uint64_t now);

@@ -77,6 +77,8 @@ MUTANTS = (
     ("beyond-fin", "P7", "from_peer.cc",
      "if (VSNOOP_UNLIKELY(flow.is(flow_peer_fin)) && !before(s.end(), flow.peer_nxt) && !s.has(FIN))",
      "if (false)"),
+    ("syn-renews", "P9", "from_peer.cc", "if (custody && custody->reset_held) renew(",
+     "if (custody) renew("),
     ("new-connection-waits", "P9", "custody.cc", "|| custody.renewed ||", "||"),
     ("syn-behind-reset-dropped", "P9", "custody.cc", "if (goes_on && !held->flags) {",
      "if (false) {"),

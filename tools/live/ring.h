@@ -49,7 +49,7 @@ class Fifo {
 /// Who wants to put a frame into the ring.
 enum class Entry {
   kDirect,  ///< passing traffic: every slot
-  kCustody  ///< fed from custody: leaves an eighth of the ring to others
+  kCustody  ///< fed from custody: leaves an eighth of the ring, a slot at least, to others
 };
 
 /// Accounts for the slots; T is what one frame in the ring is to its user.
@@ -66,7 +66,8 @@ class GuestRing {
   /// A frame larger than the whole ring may enter an empty one.
   bool fits(uint32_t length, Entry who) const {
     if (used_ == 0) return true;
-    const uint32_t limit = who == Entry::kCustody ? slots_ - slots_ / 8 : slots_;
+    const uint32_t others = std::max(slots_ / 8, 1U);
+    const uint32_t limit = who == Entry::kCustody && slots_ > 1 ? slots_ - others : slots_;
     return used_ + slots_for(length) <= limit;
   }
   void push(T item, uint32_t length) {

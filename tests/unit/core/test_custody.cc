@@ -1211,3 +1211,53 @@ TEST_CASE(
   CHECK(c.stats().redelivered_frames >= 4);
   CHECK_THAT(c.emitted(), Resets(1));
 }
+
+TEST_CASE("Custody: flows that leave the queue for the ring leave the others in their order") {
+  // The first, one in the middle, the last; waiting for their first turn, for another, or aside.
+  for (const int where : {0, 1, 2}) {
+    for (const unsigned gone : {1u, 2u, 4u, 8u, 16u, 3u, 6u, 24u, 21u, 10u, 30u, 17u}) {
+      CAPTURE(where, gone);
+      Setup setup;
+      World world(setup);
+      world.automatic = false;
+      std::vector<std::unique_ptr<Established>> flows;
+      for (unsigned i = 0; i < 6; ++i) {
+        Options o;
+        o.peer_port = static_cast<uint16_t>(30000 + i);
+        flows.push_back(std::make_unique<Established>(world, o));
+      }
+      for (unsigned i = 0; i < 5; ++i)
+        for (uint32_t k = 0; k < 60; ++k) flows[i]->peer(data(1 + 1000 * k, 1000));
+      vsnoop_feed feed;
+      std::vector<unsigned> order = {0, 1, 2, 3, 4};
+      if (where == 1) world.feed(0, 16 * 5);  // each has had its turn
+      if (where == 2)
+        while (vsnoop_next(world.engine(), 0, &feed, world.now()))
+          vsnoop_skip(world.engine(), 0, &feed, 3);
+      for (unsigned i = 0; i < 5; ++i)
+        if (gone >> i & 1) flows[i]->guest(Packet().seq(1).set(RST).clear(ACK));
+      flows[5]->peer(data(1, 1000));
+      if (where == 2) vsnoop_resume(world.engine(), 0, 3);
+      world.consume();
+      for (auto& c : flows) c->delivered();
+      std::vector<unsigned> served;
+      for (int round = 0; round < 200 && world.feed(0, 1); ++round) {
+        world.consume();
+        for (unsigned i = 0; i < 6; ++i)
+          if (!flows[i]->delivered().empty() && (served.empty() || served.back() != i))
+            served.push_back(i);
+      }
+      std::vector<unsigned> expected;
+      for (unsigned i = 0; i < 5; ++i)
+        if (!(gone >> i & 1)) expected.push_back(i);
+      // One that had nothing waiting goes first, unless the others still wait for their first turn.
+      expected.insert(where == 0 ? expected.end() : expected.begin(), 5);
+      REQUIRE(served.size() >= expected.size());
+      served.resize(expected.size());
+      CHECK(served == expected);
+      world.stop();
+      world.feed();
+      world.consume();
+    }
+  }
+}

@@ -346,6 +346,25 @@ TEST_CASE("P9: a new connection does not wait for the end of the old one's promi
   }
 }
 
+TEST_CASE(
+    "P9: a SYN that anybody can send does not let the peer's later reset overtake the promise",
+    "[P9]") {
+  ByHand c;
+  c.peer_sends(3);
+  c.peer(syn(500000));
+  c.advance(90000);  // nobody goes on with it
+  c.guest(ack(1));
+  c.peer(rst(3001));
+  c.feed();
+  c.consume();
+  for (const Packet& p : c.delivered()) CHECK_FALSE(p.has(RST));
+  c.guest(ack(3001));
+  c.feed();
+  c.consume();
+  CHECK(c.delivered().back().has(RST));
+  CHECK(c.world().custody() == 0);
+}
+
 TEST_CASE("P9: a SYN behind the reset is not lost when the ring has no room for it", "[P9]") {
   ByHand c;
   c.peer_sends(2);

@@ -283,6 +283,18 @@ TEST_CASE("GuestRing: custody leaves an eighth of the slots to others") {
   CHECK_FALSE(ring.fits(1514, Entry::kCustody));
 }
 
+TEST_CASE("GuestRing: a small ring keeps a slot for others, too; one of a single slot cannot") {
+  for (const uint32_t slots : {2U, 3U, 7U}) {
+    GuestRing<int> ring(slots);
+    uint32_t frames = 0;
+    for (; ring.fits(60, Entry::kCustody); ++frames) ring.push(1, 60);
+    CHECK(frames == slots - 1);
+    CHECK(ring.fits(60, Entry::kDirect));
+  }
+  GuestRing<int> ring(1);
+  CHECK(ring.fits(60, Entry::kCustody));
+}
+
 TEST_CASE("GuestRing: an empty ring takes any frame, so that none waits for ever") {
   GuestRing<int> ring(16);
   CHECK(ring.fits(65549, Entry::kDirect));
