@@ -309,7 +309,8 @@ int run(const Options& options) {
   BridgeConfig config = configuration(options);
   const InterfaceState peer_state = usable_interface("--peer-if", options.peer);
   const InterfaceState guest_state = usable_interface("--guest-if", options.guest);
-  if (const std::string why = unusable_together(peer_state, guest_state); !why.empty())
+  if (const std::string why = unusable_together(peer_state, guest_state, interfaces());
+      !why.empty())
     throw std::runtime_error(why);
   say_doubts(options.peer, peer_state);
   say_doubts(options.guest, guest_state);

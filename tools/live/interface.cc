@@ -15,6 +15,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstring>
 
 namespace vsnoop::live {
@@ -137,7 +138,38 @@ InterfaceState ask(uint32_t index, const std::string& name) {
   return read_link(message);
 }
 
+// Whether frames come from one to the other without us: through bridges and bonds, and veth pairs
+// between them.
+bool joined(const InterfaceState& peer, const InterfaceState& guest,
+            const std::vector<InterfaceState>& all) {
+  const auto edge = [](const InterfaceState& a, const InterfaceState& b) {
+    return a.master == b.index || (a.kind == "veth" && a.lower == b.index);
+  };
+  std::vector<const InterfaceState*> reached{&peer};
+  for (size_t at = 0; at < reached.size(); ++at) {
+    if (reached[at]->index == guest.index) return true;
+    for (const InterfaceState& other : all) {
+      const bool known = std::any_of(reached.begin(), reached.end(),
+                                     [&](const auto* r) { return r->index == other.index; });
+      if (!known && (edge(*reached[at], other) || edge(other, *reached[at])))
+        reached.push_back(&other);
+    }
+  }
+  return false;
+}
+
 }  // namespace
+
+std::vector<InterfaceState> interfaces() {
+  std::vector<InterfaceState> all;
+  struct if_nameindex* const list = if_nameindex();
+  if (!list) return all;
+  for (const auto* entry = list; entry->if_index != 0; ++entry)
+    if (InterfaceState state = interface_with(entry->if_index); state.index != 0)
+      all.push_back(std::move(state));
+  if_freenameindex(list);
+  return all;
+}
 
 InterfaceState interface_with(uint32_t index) { return index ? ask(index, "") : InterfaceState{}; }
 
@@ -161,7 +193,8 @@ std::string unusable(const std::string& option, const std::string& name,
   return {};
 }
 
-std::string unusable_together(const InterfaceState& peer, const InterfaceState& guest) {
+std::string unusable_together(const InterfaceState& peer, const InterfaceState& guest,
+                              const std::vector<InterfaceState>& all) {
   if (peer.index == guest.index) return "--peer-if and --guest-if name the same interface";
   const std::string both = fmt::format("{} and {}", peer.name, guest.name);
   if (peer.master != 0 && peer.master == guest.master)
@@ -177,6 +210,11 @@ std::string unusable_together(const InterfaceState& peer, const InterfaceState& 
                        both);
   if (peer.lower == guest.index || guest.lower == peer.index)
     return fmt::format("{}: one stands on the other, so that every frame would come twice", both);
+  if (joined(peer, guest, all))
+    return fmt::format(
+        "{} are joined already, by bridges or veth pairs: frames would go round, or come twice "
+        "(ip link set {} nomaster)",
+        both, (guest.master ? guest : peer).name);
   return {};
 }
 

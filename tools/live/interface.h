@@ -30,11 +30,15 @@ struct InterfaceState {
 /// By name or alternative name, of any length.
 InterfaceState interface_named(const std::string& name);
 InterfaceState interface_with(uint32_t index);
+/// All of this namespace.
+std::vector<InterfaceState> interfaces();
 
 /// Why no frame can be bridged between the two as they are: a sentence for the user, or empty.
 std::string unusable(const std::string& option, const std::string& name,
                      const InterfaceState& state);
-std::string unusable_together(const InterfaceState& peer, const InterfaceState& guest);
+/// `all`: the interfaces of this namespace, through which the two may be joined already.
+std::string unusable_together(const InterfaceState& peer, const InterfaceState& guest,
+                              const std::vector<InterfaceState>& all);
 
 /// What speaks against bridging through this interface.
 /// `addresses`: IP addresses (link-local ones do not count) that make the host's own stack answer.
