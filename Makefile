@@ -61,11 +61,11 @@ campaign: ## all simulated experiments: pictures, build/campaign/index.html; FUL
 xen-test: ## boots real Xen in an emulator: cases, table, build/xen.json; KERNEL=6.12 on that one
 	@scripts/deps.sh build xen
 	@scripts/build.sh release
-	@xen-netback-patch/testbed/xentest.py test --kernel $(or $(KERNEL),6.1)
+	@xen-netback-patch/testbed/xentest.py test $(if $(KERNEL),--kernel $(KERNEL))
 
 xen-campaign: ## every cell on real Xen, three times; goes on where it was ended
 	@scripts/deps.sh build xen
-	@xen-netback-patch/testbed/xentest.py campaign --kernel $(or $(KERNEL),6.1)
+	@xen-netback-patch/testbed/xentest.py campaign $(if $(KERNEL),--kernel $(KERNEL))
 
 ## Break
 

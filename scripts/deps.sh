@@ -13,13 +13,14 @@ declare -A packages=(
   [fuzz]="clang libclang-rt-dev llvm"
   [run]="iproute2 ethtool gnuplot-nox python3 python3-rich"
   [bench]="libbenchmark-dev"
-  [xen]="qemu-system-x86 libxen-dev busybox-static cpio kmod make g++-12 bc bison flex libelf-dev
+  [xen]="qemu-system-x86 libxen-dev busybox-static cpio kmod make g++ bc bison flex libelf-dev
          patch xz-utils zstd
          dwarves iproute2 iptables ethtool tcpdump python3 python3-rich gnuplot-nox"
   [deb]="debhelper dh-dkms dkms g++ patch xz-utils kmod python3 linux-headers-amd64 linux-source"
   [sim]="libns3-dev python3"
   [campaign]="snakemake python3-pandas python3-matplotlib chromium"
   [debian]="debootstrap"
+  [record]="python3-pyte python3-rich"
   [lint]="clang-format clang-tidy shellcheck"
 )
 # Daemons among them: the tests start their own, the machine's init must not.

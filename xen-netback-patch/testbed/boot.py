@@ -18,7 +18,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("script", type=pathlib.Path, help="sourced by dom0's init after dom0-lib.sh")
     parser.add_argument("--netback", type=pathlib.Path, help="module, put at /xen-netback.ko of dom0")
-    parser.add_argument("--kernel", default="6.1", choices=packages.KERNELS)
+    parser.add_argument("--kernel", default=packages.USUAL_KERNEL, choices=packages.KERNELS)
     parser.add_argument("--cache", type=pathlib.Path, default=here / "build/xen")
     parser.add_argument("--out", type=pathlib.Path, help="default: CACHE/boot")
     parser.add_argument("--pcpus", type=int, default=2)

@@ -10,13 +10,38 @@ import re
 import shutil
 import subprocess
 
-XEN = "4.17"
-# The emulator: Debian 12's own (7.2) lets the first of its processors starve the others under icount.
+def _codename():
+    """Of this machine's Debian."""
+    text = pathlib.Path("/etc/os-release").read_text()
+    found = re.search(r"^VERSION_CODENAME=(\w+)", text, re.MULTILINE)
+    return found[1] if found else ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Release:
+    """What a release of Debian has. `kernels`: which metapackages name the newest of a series; the first
+    is the usual one."""
+
+    xen: str
+    qemu_suite: str
+    kernels: dict
+
+
+RELEASES = {
+    # Its own emulator (7.2) lets the first of its processors starve the others under icount.
+    "bookworm": Release("4.17", "bookworm-backports", {
+        "6.1": ("linux-image-amd64", "linux-headers-amd64"),
+        "6.12": ("linux-image-6.12-amd64", "linux-headers-6.12-amd64")}),
+    "trixie": Release("4.20", "trixie", {
+        "6.12": ("linux-image-amd64", "linux-headers-amd64")}),
+}
+CODENAME = _codename()
+# Elsewhere fetch() says that it does not go.
+RELEASE = RELEASES.get(CODENAME, RELEASES["bookworm"])
+XEN = RELEASE.xen
+KERNELS = RELEASE.kernels
+USUAL_KERNEL = next(iter(KERNELS))
 QEMU = ("qemu-system-x86", "qemu-system-common", "qemu-system-data", "seabios")
-QEMU_SUITE = "bookworm-backports"
-# Which metapackages name the newest kernel of a series.
-KERNELS = {"6.1": ("linux-image-amd64", "linux-headers-amd64"),
-           "6.12": ("linux-image-6.12-amd64", "linux-headers-6.12-amd64")}
 
 
 class Error(Exception):
@@ -106,12 +131,14 @@ def _apt(state):
         if source.exists():
             shutil.copyfile(source, state / "sources" / source.name)
     known = run(["apt-get", "indextargets", "--format", "$(REPO_URI) $(CODENAME)"])
-    archives = [line.split()[0] for line in known.splitlines() if line.endswith(" bookworm")]
-    if not archives:
-        raise Error("apt knows no archive of bookworm: is this Debian 12, and was apt-get update run?")
-    (state / "sources/backports.list").write_text(
-        f"deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] {archives[0]} "
-        f"{QEMU_SUITE} main\n")
+    archives = [line.split()[0] for line in known.splitlines() if line.endswith(f" {CODENAME}")]
+    if CODENAME not in RELEASES or not archives:
+        raise Error(f"apt knows no archive of {' or '.join(RELEASES)}: is this Debian 12 or 13, and was "
+                    "apt-get update run?")
+    if RELEASE.qemu_suite != CODENAME:
+        (state / "sources/backports.list").write_text(
+            f"deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] {archives[0]} "
+            f"{RELEASE.qemu_suite} main\n")
     options = [f"Dir::State::lists={state / 'lists'}", f"Dir::Cache={state}",
                f"Dir::Cache::archives={state / 'archives'}", "Dir::Etc::sourcelist=/dev/null",
                f"Dir::Etc::sourceparts={state / 'sources'}", "APT::Sandbox::User=",
@@ -174,7 +201,7 @@ def fetch(folder, series, say):
     if not qemu.exists():
         say("downloading QEMU")
         fresh = folder / "qemu.new"
-        _unpack(folder / "debs", [f"{name}/{QEMU_SUITE}" for name in QEMU], apt, fresh)
+        _unpack(folder / "debs", [f"{name}/{RELEASE.qemu_suite}" for name in QEMU], apt, fresh)
         os.rename(fresh, qemu)
     if done.exists():
         return Packages(root, done.read_text().strip())

@@ -286,7 +286,7 @@ def run_cases(testbed, only, jobs):
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("what", choices=("test", "short", "campaign", "cases"))
-    parser.add_argument("--kernel", default="6.1", choices=packages.KERNELS)
+    parser.add_argument("--kernel", default=packages.USUAL_KERNEL, choices=packages.KERNELS)
     parser.add_argument("--out", type=pathlib.Path, default=TOP / "build/xen")
     parser.add_argument("--jobs", type=int, default=machine.at_a_time(),
                         help="boots at a time (default: one a processor, if memory allows: %(default)s)")
