@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 //
-// Xen's libraries are ten, and a machine without Xen has none of them: libxen.cc is a plugin, beside
-// the program where that was built, and below lib/ where it is installed.
+// Xen's libraries are ten, and a machine without Xen has none of them: libxen.cc is a plugin,
+// beside the program where that was built, and below lib/ where it is installed.
 #include <dlfcn.h>
 #include <fmt/format.h>
 
