@@ -52,7 +52,7 @@ extra="console=hvc0 loglevel=${guest_loglevel:-5} mitigations=off tsc=nowatchdog
 EOT
   grep -q ^vif= "$file" || printf 'vif=["bridge=br0,script=%s,mac=00:16:3e:00:00:%02x%s"]\n' \
     "${vif_script:-vif-plain}" "$n" "$vif" >>"$file"
-  xl create -q "$file" >/run/xl.out 2>&1 || fail "xl create $name: $(cat /run/xl.out)"
+  xl create -q "$file" >/run/xl.out 2>&1 || fail "xl create $name: $(tail -n 1 /run/xl.out)"
   reached "$name"
 }
 
@@ -171,8 +171,9 @@ within() {
     usleep 50000
   done
 }
-# over PID: that process has ended. answers NAME: to one ping.
+# over PID: that process has ended. absent NAME: there is no such guest. answers NAME: to one ping.
 over() { ! kill -0 "$1" 2>/dev/null; }
+absent() { ! xl domid "$1" >/dev/null 2>&1; }
 answers() { ping -c 1 -W 1 "10.0.0.${1#g}" >/dev/null 2>&1; }
 
 # cell ID RECEIVER WORD...: one series of transfers from g9, as xen-load's words say.
@@ -225,6 +226,7 @@ ended() {
     usleep 100000
   done
   say "case $1 ended"
+  sed -n 's/.*"failed":true.*"error":\("[^"]*"\).*/   the sender was shown \1/p' "/results/$1.jsonl"
 }
 
 # settled GUEST: waits until nothing promised is outstanding and nothing is held.

@@ -85,6 +85,20 @@ def _tool(results):
     return [f"vsnoop xen {what}: no" for what, true in wrong.items() if not true]
 
 
+def _names(results):
+    """What the commands print of a name with control bytes."""
+    wrong = []
+    for name in ("list.txt", "top.txt"):
+        text = (results / name).read_bytes()
+        if any(byte < 0x20 and byte != 0x0a for byte in text) or b"\n==" in text:
+            wrong.append(f"{name}: a guest's name drives the terminal")
+    json.loads((results / "top.json").read_text())
+    guests = json.loads((results / "list.json").read_text())["guests"]
+    if len(guests) != 3:
+        wrong.append(f"list.json: {len(guests)} domains, not 3")
+    return wrong
+
+
 _TWO = {"dom0_vcpus": 2, "pcpus": 4}
 
 
@@ -131,7 +145,7 @@ def scenarios(only):
                           "unloading": EXACT, "unloaded": CUT}),
         Scenario("tool", {"watched": EXACT, "not-migrated": EXACT, "timed-out": CUT,
                           "after-reset": EXACT}, also=_tool),
-        Scenario("queues", {"queues": EXACT}, {"dom0_vcpus": 2, "pcpus": 4}),
+        Scenario("queues", {"queues": EXACT}, _TWO),
         Scenario("transitions", {
             **dict.fromkeys(("resumed", "resumed-twice", "fewer-queues", "more-queues", "smaller-mtu",
                              "larger-mtu", "more-features"), EXACT),
@@ -150,6 +164,9 @@ def scenarios(only):
         Scenario("memory", dict.fromkeys(("small", "middle", "large", "again", "super", "super-small",
                                           "super-again"), EXACT)),
         Scenario("many", {"many-g2": EXACT, "many-g3": EXACT, "many-g4": EXACT}),
+        Scenario("wider", {"widened": CUT, "not-promised": EXACT, "not-promised-again": EXACT,
+                           "narrowed": EXACT, "wide": EXACT}, _TWO),
+        Scenario("names", {}, also=_names),
         Scenario("rogue", {}, complaints=True),
         *(_hostile(*one) for one in HOSTILE),
     )}

@@ -3,7 +3,11 @@
 # A guest ends in its own ways while promises are open.
 up
 anew() {
+  # The sender knows before the toolstack has cleared up.
+  within 20 "g2 is still there" absent g2 || xl destroy g2
+  xl pause g3 # two that share a processor would cost the emulator twice the time
   guest g2 1 memory=256
+  xl unpause g3
   receiver g2
   busy g2
 }

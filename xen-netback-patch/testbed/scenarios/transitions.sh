@@ -9,7 +9,9 @@ busy g3
 odd=/sys/module/odd_netfront/parameters
 anew() {
   xl destroy g2 2>/dev/null
+  xl pause g3
   guest g2 2 memory=256 vcpus=2 modules=/odd-netfront.ko
+  xl unpause g3
   receiver g2
   busy g2
   offload g2 hold,engage=always
@@ -27,11 +29,11 @@ back() {
   awaits "$(vifpath g2)/vsnoop-state" hold
   settled g2
 }
-# lost CASE STATE...: states written over the guest's head, '-' for the key's removal.
+# lost CASE STATE...: states written over the guest's head, '-' for the key's removal. No guest runs while
+# custody waits 30 s for a frontend that starts anew: that would only cost the emulator time.
 lost() {
   case=$1
   shift
-  # Custody waits 30 s for a frontend that starts anew.
   stream "$case" g2 --limit 60s
   for state in "$@"; do
     case $state in
@@ -40,7 +42,10 @@ lost() {
     esac
     usleep 30000
   done
+  xl pause g2
+  xl pause g3
   ended "$case"
+  xl unpause g3
   anew
 }
 anew
