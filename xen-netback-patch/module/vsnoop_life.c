@@ -564,17 +564,19 @@ static u64 features_of(const struct xenvif *vif)
  * @vif: it
  *
  * What is still in custody from before (the guest was suspended and resumed
- * here, say) goes on; unless the frontend can no longer take such frames.
+ * here, say) goes on; unless the frontend can no longer take such frames, or is not
+ * promised for: it has more queues than the interface.
  */
 void xenvif_vsnoop_connect(struct xenvif *vif)
 {
 	struct xenvif_vsnoop *vs = vif->vsnoop;
-	const bool less = vs->features & ~features_of(vif);
+	const bool fits = vif->num_queues <= vif->dev->num_tx_queues;
+	const bool less = !fits || vs->features & ~features_of(vif);
 	unsigned int i;
 
 	vs->features = features_of(vif);
 	spin_lock_bh(&vs->lock);
-	vs->connected = vif->num_queues <= vif->dev->num_tx_queues;
+	vs->connected = fits;
 	vs->less = less;	/* feed it nothing of before */
 	if (vs->engine && vs->connected) {
 		for (i = 0; i < vif->num_queues; i++)

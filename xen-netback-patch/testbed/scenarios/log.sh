@@ -3,6 +3,7 @@
 # Readers of the decision log: while the vif goes, closed after it has gone, two at a time, one that does not
 # keep up. The toolstack's thread in the kernel never waits for one.
 up
+calm g2 g3
 log() { echo "/sys/kernel/debug/xen-netback/$(vif "$1")/vsnoop_log"; }
 guest g4 1
 cat "$(log g4)" >/run/g4.vslog &
@@ -46,6 +47,7 @@ kill $reader
 for one in g4 g5 g6 g7; do xl destroy $one; done
 
 # Under load: one that keeps up, and one that reads nothing.
+busy g2 g3
 recorded g2 loaded
 offload g2 hold,engage=always
 stream read g2

@@ -24,7 +24,7 @@ ending halted 'halt -f'
 xl destroy g2 2>/dev/null
 anew
 offload g2 hold,engage=always
-stream shut-down g2 --limit 20s
+stream shut-down g2 --limit 5s --repeat 4 # before its kernel hears of it one is over
 xl shutdown g2 || fail "xl shutdown"
 ended shut-down
 anew
@@ -42,5 +42,6 @@ on g2 'echo c >/proc/sysrq-trigger' &
 sleep 4
 xl destroy g2
 ended crashed
+sed -i '/sysrq: Trigger a crash/,$d' /var/log/xen/console/guest-g2.log # it was told to
 [ "$(xenstore-list /local/domain/0/backend/vif)" = "$(xl domid g3)" ] ||
   fail "vifs are left of guests that are gone: $(xenstore-list /local/domain/0/backend/vif | tr '\n' ' ')"
