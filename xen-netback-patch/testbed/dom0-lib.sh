@@ -58,7 +58,13 @@ EOT
 
 # reached NAME: waits until it answers pings.
 reached() {
+  pings=0
   until ping -c 1 -W 1 "10.0.0.${1#g}" >/dev/null 2>&1; do
+    pings=$((pings + 1))
+    if [ $pings -gt 60 ]; then
+      fail "$1 does not answer"
+      return 1
+    fi
     if ! xl list "$1" 2>/dev/null | tail -n 1 | grep -q ' [r-][b-]---* '; then
       fail "$1 is gone"
       cat "/var/log/xen/console/guest-$1.log"
