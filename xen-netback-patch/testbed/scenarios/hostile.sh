@@ -55,6 +55,7 @@ wakes() {
   done
 }
 usleep 500000
+: >/results/anew.txt
 before=$(available)
 nurse &
 peers 5001 &
