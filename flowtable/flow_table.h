@@ -90,7 +90,7 @@ class FlowTable {
   static constexpr u32 shard_of(u32 hash, u32 shards) { return reduce(hash, shards); }
 
   /// The flow of this key, or null.
-  Ref find(const FlowKey& key) const { return find(key, digest(key, seed_)); }
+  VSNOOP_ALWAYS_INLINE Ref find(const FlowKey& key) const { return find(key, digest(key, seed_)); }
 
   /// As find() for each of `n` keys, n of any size, with the cache misses overlapped.
   void find_batch(const FlowKey* keys, unsigned n, Ref* out) const {
@@ -227,7 +227,7 @@ class FlowTable {
   // empty one for any tag, gives a number that is no slot.
   static u32 slot_if(u32 entry, u32 tag) { return (entry ^ tag) - 1; }
 
-  Ref find(const FlowKey& key, u64 hash) const {
+  VSNOOP_ALWAYS_INLINE Ref find(const FlowKey& key, u64 hash) const {
     const u32 tag = tag_of(hash);
     for (u32 bucket = home_of(hash), probe = 0; probe < probes_; bucket = after(bucket), ++probe) {
       for (const u32 entry : buckets_[bucket].entry) {

@@ -26,6 +26,7 @@
 
 #define VSNOOP_LIKELY(condition) __builtin_expect(!!(condition), 1)
 #define VSNOOP_UNLIKELY(condition) __builtin_expect(!!(condition), 0)
+#define VSNOOP_NOINLINE __attribute__((noinline))
 #define VSNOOP_COLD __attribute__((noinline, cold))  // not on any packet's usual way
 #define VSNOOP_PREFETCH(address) __builtin_prefetch(address)
 #define VSNOOP_ALWAYS_INLINE inline __attribute__((always_inline))

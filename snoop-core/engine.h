@@ -83,8 +83,9 @@ class Engine {
     Ref ref = Ref::null();
     Flow* flow = nullptr;
     u64 now;
-    Seq seen;           // end of what the peer had sent before
-    bool news = false;  // it tells the guest a newer ACK number or window of the peer
+    vsnoop_held* let_go = nullptr;  // frames the host must free, whatever the verdict
+    Seq seen;                       // end of what the peer had sent before
+    bool news = false;              // it tells the guest a newer ACK number or window of the peer
   };
 
   // What the guest shows that it has: an ACK number, and SACK blocks above it.
@@ -165,7 +166,10 @@ class Engine {
   Reason may_promise(const Flow& flow, const Guest& guest, u64 now) const;
   bool speaks_at_hole(const Flow& flow, const Guest& guest, const Custody& custody) const;
   void commit(Flow& flow, Custody& custody, Seq begin, Seq end, vsnoop_held* held);
-  void absorb_ranges(Flow& flow, Custody& custody);
+  void absorb_ranges(Flow& flow, Custody& custody) {
+    if (VSNOOP_UNLIKELY(custody.range_count)) absorb_reached(flow, custody);
+  }
+  VSNOOP_COLD void absorb_reached(Flow& flow, Custody& custody);
   void promise(Ref ref, Flow& flow, Guest& guest, u64 now);
   void confirm(Flow& flow, Guest& guest, Seq ack);
   void show_ack(Flow& flow, Guest& guest, Seq ack);
@@ -174,8 +178,16 @@ class Engine {
   bool affordable(const Flow& flow, const Guest& guest, u32 memory) const;
   u32 reservation_after(const Flow& flow, const Guest& guest, Seq from, Seq to) const;
   u64 entry_price(const Flow& flow, const Guest& guest) const;
-  Seq free_edge(const Flow& flow, const Guest& guest) const;
-  Seq grantable(const Flow& flow, const Guest& guest) const;
+  // The right edge that needs no further reservation.
+  static Seq free_edge(const Flow& flow, const Guest& guest) {
+    return later(flow.shown_edge, flow.guest_ack + guest.base_window);
+  }
+  // The right edge that could be shown now.
+  Seq grantable(const Flow& flow, const Guest& guest) const {
+    const Seq free = free_edge(flow, guest);
+    return after(flow.right_edge, free) ? grantable_beyond(free, flow, guest) : flow.right_edge;
+  }
+  VSNOOP_NOINLINE Seq grantable_beyond(Seq free, const Flow& flow, const Guest& guest) const;
   void top_up(Flow& flow, Guest& guest);
   void grant(Flow& flow, Guest& guest);
   void settle_reservation(Flow& flow, Guest& guest, Seq from);
@@ -187,7 +199,10 @@ class Engine {
   void find_room(u64 now);
   void want_room(Ref ref, Flow& flow, Guest& guest, u64 now);
   void learn_cost(Flow& flow, u32 memory, u32 length);
-  void serve_room(Guest& guest, u64 now);
+  void serve_room(Guest& guest, u64 now) {
+    if (VSNOOP_UNLIKELY(guest.room_head != no_custody)) serve_waiting(guest, now);
+  }
+  VSNOOP_NOINLINE void serve_waiting(Guest& guest, u64 now);
   static u32 as_seen(const Flow& flow, u32 window) {
     return window >> flow.guest_shift() << flow.guest_shift();
   }
@@ -263,7 +278,7 @@ class Engine {
     return id < config_.guests && guests_[id].open ? &guests_[id] : nullptr;
   }
   void count(Guest& guest, Reason reason) { ++guest.stats.reasons[reason]; }
-  Verdict verdict(const Scene& scene, u8 action, Reason reason);
+  Verdict verdict(const Scene& scene, u8 action, Reason reason, u8 retain = 0, u8 flags = 0);
   void describe(Ref ref, vsnoop_flow_info& info) const;
 
   vsnoop_config config_;

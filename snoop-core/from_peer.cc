@@ -10,24 +10,20 @@ namespace {
 
 constexpr u32 answer_interval_us = 1000;  // between two answers to duplicates of one flow
 
-// Appends `more` to a list of frames.
-void join_lists(vsnoop_held*& list, vsnoop_held* more) {
-  vsnoop_held** end = &list;
-  while (*end) end = &(*end)->next;
-  *end = more;
-}
-
 }  // namespace
 
-Verdict Engine::verdict(const Scene& scene, u8 action, Reason reason) {
+Verdict Engine::verdict(const Scene& scene, u8 action, Reason reason, u8 retain, u8 flags) {
   count(scene.guest, reason);
   Verdict v = Verdict();
   v.action = action;
   v.reason = reason;
+  v.retain = retain;
+  v.flags = flags;
   v.seq = scene.segment.seq.raw;
   v.length = scene.segment.payload;
   v.memory = scene.frame.memory;
   v.flow = {scene.ref.slot, scene.ref.generation, scene.id};
+  v.released = scene.let_go;
   return v;
 }
 
@@ -66,12 +62,8 @@ Verdict Engine::from_peer(u16 id, const vsnoop_frame& frame, u64 now) {
   Reason reason = look(scene, Direction::from_peer);
   if (!scene.flow && reason == VSNOOP_REASON_none) reason = learn_from_peer(scene);
   if (!scene.flow) return untracked(id, guest, reason);
-  if (VSNOOP_LIKELY(free_custody_ != no_custody)) return decide(scene);
-  vsnoop_held* let_go = nullptr;
-  free_a_record(now, let_go);
-  Verdict v = decide(scene);
-  join_lists(v.released, let_go);
-  return v;
+  if (VSNOOP_UNLIKELY(free_custody_ == no_custody)) free_a_record(now, scene.let_go);
+  return decide(scene);
 }
 
 void Engine::prefetch(u16 id, bool from_peer, const vsnoop_frame* frames, u32 count) const {
@@ -279,10 +271,8 @@ Verdict Engine::take(Scene& scene, Reason reason) {
   }
   const bool hold = guest.config.policy == VSNOOP_POLICY_HOLD;
   const bool promise = pause == VSNOOP_REASON_none;
-  Verdict v = verdict(scene, hold ? VSNOOP_KEEP : VSNOOP_PUSH, promise ? reason : pause);
-  v.retain = hold;
-  v.flags = promise ? verdict_data | verdict_promise : verdict_data;
-  return v;
+  return verdict(scene, hold ? VSNOOP_KEEP : VSNOOP_PUSH, promise ? reason : pause, hold,
+                 promise ? verdict_data | verdict_promise : verdict_data);
 }
 
 // Whether an ACK of this segment would end at or inside of what has merely passed. The guest may

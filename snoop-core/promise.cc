@@ -87,9 +87,10 @@ bool Engine::taken(const Verdict& verdict, vsnoop_held* held, u64 now) {
     }
   }
   const Seq shown = flow.early_ack, rcv_nxt = flow.rcv_nxt;
-  if ((verdict.flags & verdict_data) && !misplaced) {
+  if ((verdict.flags & verdict_data) && !misplaced)
     commit(flow, *custody, first, first + verdict.length, verdict.retain ? held : nullptr);
-  }
+  // A range that was SACKed has been reached: its end is promised whatever pauses the flow.
+  const bool sacked = after(flow.early_ack, shown);
   settle_reservation(flow, guest, rcv_nxt);
   if (verdict.flags & verdict_data) learn_cost(flow, verdict.memory, verdict.length);
   if (keep) {
@@ -101,7 +102,8 @@ bool Engine::taken(const Verdict& verdict, vsnoop_held* held, u64 now) {
     occupy(guest, verdict.memory);
   }
   if (verdict.flags & verdict_data) {
-    if (!flow.is(flow_sampling | flow_redelivered) && flow.rcv_nxt == Seq(verdict.seq) + verdict.length) {
+    if (!flow.is(flow_sampling | flow_redelivered) &&
+        flow.rcv_nxt == Seq(verdict.seq) + verdict.length) {
       flow.set(flow_sampling);
       flow.sample_seq = flow.rcv_nxt;
       flow.sample_time = static_cast<u32>(now);
@@ -111,8 +113,7 @@ bool Engine::taken(const Verdict& verdict, vsnoop_held* held, u64 now) {
     if ((verdict.flags & verdict_promise) &&
         (pause == VSNOOP_REASON_none || pause == VSNOOP_REASON_closing))
       promise(ref, flow, guest, now);
-    // A range that was SACKed has been reached: its end is promised whatever pauses the flow.
-    if (after(flow.early_ack, shown)) owe(ref, flow, owed_ack | owed_promise, now);
+    if (VSNOOP_UNLIKELY(sacked)) owe(ref, flow, owed_ack | owed_promise, now);
     if (custody->range_count && after(first, flow.rcv_nxt) && speaks_at_hole(flow, guest, *custody))
       owe(ref, flow, owed_sack, now);
   }
@@ -192,7 +193,7 @@ void Engine::commit(Flow& flow, Custody& custody, Seq begin, Seq end, vsnoop_hel
 
 // Ranges that rcv_nxt has reached are in order now. Where one was SACKed, the ACK shown goes to its
 // end: a sender takes anything else for reneging (P4).
-void Engine::absorb_ranges(Flow& flow, Custody& custody) {
+void Engine::absorb_reached(Flow& flow, Custody& custody) {
   unsigned gone = 0;
   for (; gone < custody.range_count; ++gone) {
     const Range& range = custody.range[gone];
@@ -350,18 +351,13 @@ u32 Engine::reservation_after(const Flow& flow, const Guest& guest, Seq from, Se
 // Whether a frame that costs `memory` fits (I7). Memory is what counts here: what is reserved for
 // windows is room that others may need, and a frame that is here goes before one that may come.
 bool Engine::affordable(const Flow& flow, const Guest& guest, u32 memory) const {
-  if (units(memory) > 0xffff) return false;  // more than a vsnoop_held can say
   const u64 charged = units(memory) * memory_unit;
+  if (charged > u64{0xffff} * memory_unit) return false;  // more than a vsnoop_held can say
   if (guest.stats.held + charged > guest.config.budget) return false;
   if (config_.budget && held_ + charged > config_.budget) return false;
+  if (!guest.config.flow_budget) return true;
   const Custody* custody = custody_of(flow);
-  return !guest.config.flow_budget || !custody ||
-         custody->held + charged <= guest.config.flow_budget;
-}
-
-// The right edge that needs no further reservation.
-Seq Engine::free_edge(const Flow& flow, const Guest& guest) const {
-  return later(flow.shown_edge, flow.guest_ack + guest.base_window);
+  return !custody || custody->held + charged <= guest.config.flow_budget;
 }
 
 // What the first reservation has to pay for in addition: the bytes up to free_edge.
@@ -370,10 +366,8 @@ u64 Engine::entry_price(const Flow& flow, const Guest& guest) const {
                        : memory_for(bytes_between(flow.rcv_nxt, free_edge(flow, guest)), flow.cost);
 }
 
-// The right edge that could be shown now.
-Seq Engine::grantable(const Flow& flow, const Guest& guest) const {
-  const Seq free = free_edge(flow, guest);
-  if (!after(flow.right_edge, free)) return flow.right_edge;
+// The right edge that could be shown now, if reservations have to be made beyond `free`.
+Seq Engine::grantable_beyond(Seq free, const Flow& flow, const Guest& guest) const {
   const u32 wanted = bytes_between(free, flow.right_edge);
   const u64 all = room(flow, guest), entry = entry_price(flow, guest);
   if (all <= entry) return free;
@@ -499,7 +493,7 @@ bool Engine::evict_waiter(Guest& guest) {
 
 // Room became free: window updates for those that wait, in order, a few at a time. One that could
 // not make use of it (its share is full) keeps its place and does not hold up the others.
-void Engine::serve_room(Guest& guest, u64 now) {
+void Engine::serve_waiting(Guest& guest, u64 now) {
   const bool ring = guest.config.policy == VSNOOP_POLICY_RING;
   u32 before = no_custody;
   u32 index = guest.room_head;
