@@ -508,8 +508,13 @@ void Engine::serve_waiting(Guest& guest, u64 now) {
     const bool over = !flow || flow->state == VSNOOP_FLOW_STOPPED ||
                       (flow->last_seen != moment(now) && flow->rcv_nxt == flow->guest_ack &&
                        bytes_between(flow->early_ack, flow->shown_edge) >= 2u * flow->mss);
-    const bool update = !over && worth_an_update(*flow, opening(*flow, grantable(*flow, guest))) &&
-                        owe(ref, *flow, owed_ack | owed_update, now);
+    bool update = !over && worth_an_update(*flow, opening(*flow, grantable(*flow, guest)));
+    if (update) {
+      // What is shown already may have become dearer, and is paid for first.
+      top_up(*flow, guest);
+      update = worth_an_update(*flow, opening(*flow, grantable(*flow, guest))) &&
+               owe(ref, *flow, owed_ack | owed_update, now);
+    }
     // Reserved here, not when the frame is written: the next in the queue must not be promised
     // the same room.
     if (update) grant(*flow, guest);

@@ -306,7 +306,11 @@ void gone(Scenario& s) {
   const uint64_t at = *around(300, 300000);
   add(s, FaultKind::ring_gone, at, grace_ms + 1 + up_to(100000));
   add(s, FaultKind::lose_to_peer, at + grace_ms * 1000 - up_to(5000), 10 + up_to(500));
+  // A peer that has nothing to send for days has nothing to ask with either.
   s.peer_asks = *chance(30);
+  for (Stream& stream : s.streams)
+    if (stream.to_guest > 10 && *chance(70))
+      stream.rest_at = 1 + up_to(stream.to_guest - 5), stream.rest_ms = 400000000;
 }
 
 // Promising ends while the peer sends for a window far beyond the ring.

@@ -262,9 +262,12 @@ void Stage::hear(Line& line, const Segment& s) {
                       (s.ack == line.heard_ack && distance(s.seq, line.heard_seq) >= 0);
   if (!newest) return;
   const u32 shift = s.has(SYN) || scenario_.scale < 0 ? 0 : static_cast<u32>(scenario_.scale);
+  const u32 said = s.ack + (static_cast<u32>(s.window) << shift);
+  // P8: of a SYN-ACK and its repetitions the largest window counts.
+  const bool repeats = s.has(SYN) && line.heard && s.ack == line.heard_ack;
+  line.heard_edge = repeats && distance(line.heard_edge, said) > 0 ? line.heard_edge : said;
   line.heard = true;
   line.heard_ack = s.ack, line.heard_seq = s.seq;
-  line.heard_edge = s.ack + (static_cast<u32>(s.window) << shift);
   // What the guest itself takes back is no longer shown.
   const u32 edge = line.heard_edge - line.peer->isn();
   if (line.shown && distance(edge, line.shown_edge) < 0) line.shown_edge = edge;

@@ -276,10 +276,10 @@ bool Tcp::take_ack(const Segment& s, u64 now) {
     dup_acks_ = 0;
     tries_ = 0;
     tail_probed_ = false;
-    if (recovering_ && distance(una_, recover_) >= 0) recovering_ = false;
+    if (recovering_ && distance(una_, recover_) >= 0) recovering_ = slow_start_ = false;
     // NewReno's partial ACK (RFC 6582).
     if (recovering_ && !sack_ && !flight_.empty()) flight_.front().lost = true;
-    if (!recovering_)
+    if (!recovering_ || slow_start_)
       cwnd_ += cwnd_ < ssthresh_ ? acked : std::max(1u, o_.mss * o_.mss / std::max(cwnd_, 1u));
     timer_ = never;
   }
@@ -480,7 +480,9 @@ void Tcp::timeout(u64 now) {
     timer_ = now + (1000000ull << tries_);
     return send(0, 0, state_ == syn_sent ? SYN : SYN | ACK, now);
   }
-  if (++tries_ > o_.most_tries) return end(timed_out);
+  // One who answers and takes his window back is alive (RFC 9293 3.8.6.1; so does Linux).
+  const bool closed = distance(edge_, una_) <= 0 && now - heard_ < o_.max_rto_us;
+  if (!closed && ++tries_ > o_.most_tries) return end(timed_out);
   timer_ = never;
   if (flight_.empty()) return;
   // RFC 6298 5; a SACKed head means that the receiver has reneged (RFC 2018 8).
@@ -491,7 +493,7 @@ void Tcp::timeout(u64 now) {
   }
   ssthresh_ = std::max(cwnd_ / 2, 2u * o_.mss);
   cwnd_ = o_.mss;
-  recovering_ = true;
+  recovering_ = slow_start_ = true;
   recover_ = nxt_;
   dup_acks_ = 0;
   rto_ = std::min(rto_ * 2, o_.max_rto_us);

@@ -151,7 +151,7 @@ class Tcp {
   std::deque<Sent> flight_;  // [una, nxt)
   u32 una_ = 0, nxt_ = 0, most_ = 0, edge_ = 0, max_window_ = 0, wl_seq_ = 0, wl_ack_ = 0;
   u32 cwnd_ = 0, ssthresh_ = 0xffffffff, recover_ = 0, dup_acks_ = 0;
-  bool recovering_ = false, tail_probed_ = false;
+  bool recovering_ = false, slow_start_ = false, tail_probed_ = false;
   u64 srtt_ = 0, rttvar_ = 0, rto_ = 200000, min_rtt_ = 1000000, newest_delivered_ = 0;
   u64 timer_ = never, probe_ = never, probe_wait_ = 0, reorder_at_ = never;
   unsigned tries_ = 0;
