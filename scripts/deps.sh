@@ -10,6 +10,8 @@ declare -A packages=(
   [test]="catch2 clang tshark iproute2 iptables ethtool iperf3 nginx-light curl postgresql
           postgresql-contrib python3 python3-rich python3-markdown-it gnuplot-nox spin
           librapidcheck-dev lintian"
+  [programs]="nginx-light curl git rsync openssh-server postgresql mariadb-server samba smbclient
+             redis-server iperf3"
   [fuzz]="clang libclang-rt-dev llvm"
   [run]="iproute2 ethtool gnuplot-nox python3 python3-rich"
   [bench]="libbenchmark-dev"
@@ -24,7 +26,7 @@ declare -A packages=(
   [lint]="clang-format clang-tidy shellcheck"
 )
 # Daemons among them: the tests start their own, the machine's init must not.
-services=(nginx postgresql)
+services=(nginx postgresql ssh mariadb smbd nmbd redis-server rsync iperf3)
 
 die() {
   echo "deps.sh: $*" >&2

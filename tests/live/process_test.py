@@ -28,7 +28,7 @@ def promised(bed, port):
 
 def every_signal_drains(bed):
     """What the sender was told had arrived arrives, and a plain bridge takes over."""
-    used = (signal.SIGHUP, signal.SIGQUIT, signal.SIGINT, signal.SIGALRM, signal.SIGUSR2,
+    used = (signal.SIGHUP, signal.SIGQUIT, signal.SIGINT, signal.SIGPIPE, signal.SIGUSR2,
             signal.SIGPWR, signal.SIGRTMIN)
     for port, number in enumerate(used, 7000):
         live, one = promised(bed, port)
@@ -69,6 +69,27 @@ def nobody_reads_what_it_says(bed):
         finally:
             process.kill()
             process.wait()
+
+
+def a_full_disk(bed):
+    """Transfers go on; that the log is not whole is said, and the exit status is not 0."""
+    folder = bed.directory / "full"
+    folder.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k,mode=777", "tmpfs", folder],
+                      check=False).returncode:
+        raise harness.Skip("nothing can be mounted here")
+    try:
+        bed.single_frames()
+        (folder / "fill").write_bytes(bytes(8192))
+        live = bed.live("--log", folder / "log", "--metrics", folder / "live.prom")
+        (folder / "fill").write_bytes(bytes(65536 - 12288))
+        harness.transfer(bed, 4_000_000)
+        live.stop(expected=1).check_offloaded()
+        check("log is incomplete" in live.output(), f"it is not told: {live.output()}")
+        check({path.name for path in folder.iterdir()} == {"fill", "log", "live.prom"},
+              f"something else is left: {sorted(folder.iterdir())}")
+    finally:
+        subprocess.run(["umount", "-l", folder], check=True)
 
 
 def drained(pipe, process):
@@ -174,5 +195,5 @@ def counters_while_it_runs(bed):
     check([path.name for path in folder.iterdir()] == ["live.prom"], "something else is left there")
 
 
-harness.run([every_signal_drains, nobody_reads_what_it_says, it_keeps_two_rights,
+harness.run([every_signal_drains, nobody_reads_what_it_says, a_full_disk, it_keeps_two_rights,
              its_files_are_its_own, broken_promises_are_named, counters_while_it_runs], 60)

@@ -99,15 +99,22 @@ class LogFile {
     if (!file_) throw std::runtime_error(fmt::format("--log {}: {}", path, std::strerror(errno)));
     std::setvbuf(file_, nullptr, _IOFBF, 1 << 20);
   }
-  ~LogFile() {
-    if (std::ferror(file_) | std::fclose(file_))
-      say(fmt::format("--log {} is incomplete: {}", path_, std::strerror(errno)));
-  }
+  ~LogFile() { close(); }
   LogFile(const LogFile&) = delete;
   LogFile& operator=(const LogFile&) = delete;
+  // False, and said so, if what was written is not there.
+  bool close() {
+    if (!file_) return true;
+    bool whole = !std::ferror(file_);
+    whole &= std::fclose(file_) == 0;
+    file_ = nullptr;
+    if (!whole) say(fmt::format("--log {} is incomplete: {}", path_, std::strerror(errno)));
+    return whole;
+  }
   // Whole records only; after the limit none, so that what is there can be replayed.
   static void write(void* self, const uint8_t* bytes, uint32_t length) {
     auto& log = *static_cast<LogFile*>(self);
+    if (!log.file_) return;
     if (length > log.left_) {
       if (log.left_ != 0)
         say(fmt::format("--log {} has reached --log-limit; it ends here", log.path_));
@@ -226,8 +233,13 @@ bool write_metrics(const std::string& path, const std::string& text) {
   ::unlink(fresh.c_str());
   const int file = ::open(fresh.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
   if (file < 0) return false;
-  const bool whole = ::write(file, text.data(), text.size()) == static_cast<ssize_t>(text.size());
-  return (::close(file) == 0) & whole && ::rename(fresh.c_str(), path.c_str()) == 0;
+  bool whole = ::write(file, text.data(), text.size()) == static_cast<ssize_t>(text.size());
+  whole &= ::close(file) == 0;
+  if (whole && ::rename(fresh.c_str(), path.c_str()) == 0) return true;
+  const int error = errno;
+  ::unlink(fresh.c_str());
+  errno = error;
+  return false;
 }
 
 // Forwards until told to stop, then until the promises have drained.
@@ -354,6 +366,7 @@ int run(const Options& options) {
   bridge.finish(now_ns());
   if (!options.metrics.empty()) write_metrics(options.metrics, metrics(subject, now_ns()));
   failed |= !json.write(report(subject, now_ns()));
+  failed |= log && !log->close();
   if (bridge.broken()) {
     say(fmt::format("{} promised bytes were not confirmed in time; their {} connections were reset",
                     bridge.broken(), bridge.counts().connections_broken));

@@ -77,10 +77,11 @@ void open_standard_files() {
 }
 
 Signals::Signals() {
-  // A closed pipe, a file at its limit, a terminal that belongs to another: what is lost is text.
-  for (const int signal : {SIGPIPE, SIGXFSZ, SIGTTOU, SIGTTIN}) ::signal(signal, SIG_IGN);
+  // A file at its limit, a terminal that belongs to another: what is lost is text.
+  for (const int signal : {SIGXFSZ, SIGTTOU, SIGTTIN}) ::signal(signal, SIG_IGN);
   sigset_t set = ending_signals();
   sigaddset(&set, SIGUSR1);
+  sigaddset(&set, SIGPIPE);
   sigprocmask(SIG_BLOCK, &set, nullptr);
   descriptor_ = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
   if (descriptor_ < 0) fail("signalfd");
@@ -92,6 +93,9 @@ Signals::What Signals::next() {
   signalfd_siginfo info;
   if (read(descriptor_, &info, sizeof info) != sizeof info) return What::kNothing;
   if (info.ssi_signo == SIGUSR1) return What::kStatistics;
+  // Of a pipe that was closed behind our own output: what is lost is text.
+  if (info.ssi_signo == SIGPIPE && info.ssi_pid == static_cast<uint32_t>(getpid()))
+    return What::kNothing;
   // A service manager sends SIGTERM and SIGHUP together, a terminal that closes SIGHUP after what
   // was typed: only who says the same again is in a hurry.
   const bool asks = info.ssi_signo == SIGTERM || info.ssi_signo == SIGINT;
