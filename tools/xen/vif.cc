@@ -9,6 +9,7 @@
 #include <string_view>
 
 #include "tools/xen/text.h"
+#include "xen-netback-patch/module/vsnoop_words.h"
 
 namespace vsnoop::xen {
 namespace {
@@ -72,12 +73,12 @@ std::string Vif::label() const {
 
 State state_of(const std::string& text) {
   static const std::pair<std::string_view, State> names[] = {
-      {"off", State::off},           {"ring", State::ring},
-      {"hold", State::hold},         {"quiescing", State::quiescing},
-      {"quiesced", State::quiesced}, {"waiting", State::waiting}};
+      {VSNOOP_SAYS_OFF, State::off},           {VSNOOP_SAYS_RING, State::ring},
+      {VSNOOP_SAYS_HOLD, State::hold},         {VSNOOP_SAYS_QUIESCING, State::quiescing},
+      {VSNOOP_SAYS_QUIESCED, State::quiesced}, {VSNOOP_SAYS_WAITING, State::waiting}};
   for (const auto& [name, state] : names)
     if (text == name) return state;
-  return text.rfind("error", 0) == 0 ? State::error : State::unknown;
+  return text.rfind(VSNOOP_SAYS_ERROR, 0) == 0 ? State::error : State::unknown;
 }
 
 std::string guest_name(XenHost& host, uint32_t domain) {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* vsnoop in xen-netback: an engine's life, as xenstore and the frontend have it. */
 #include "vsnoop_private.h"
+#include "vsnoop_words.h"
 
 #include <linux/delay.h>
 #include <linux/moduleparam.h>
@@ -103,8 +104,8 @@ static bool destroy(struct xenvif_vsnoop *vs)
 	return true;
 }
 
-static const char waits_for_memory[] = "error: waits for memory";
-static const char no_memory[] = "error: no memory";
+static const char waits_for_memory[] = VSNOOP_SAYS_WAITS;
+static const char no_memory[] = VSNOOP_SAYS_NO_MEMORY;
 
 /* ..., with how many share how much of it. */
 static const char *waits_text(char *to, size_t size, unsigned int sharers, u32 total_kib)
@@ -155,7 +156,8 @@ static size_t size_engine(struct vsnoop_config *config)
 	}
 }
 
-static const char *create(struct xenvif_vsnoop *vs, const struct vs_settings *set)
+/* Returns NULL, or why there is no engine. @quiesced: it promises nothing yet. */
+static const char *create(struct xenvif_vsnoop *vs, const struct vs_settings *set, bool quiesced)
 {
 	struct vsnoop_config config;
 	struct vs_queue *queues;
@@ -170,7 +172,8 @@ static const char *create(struct xenvif_vsnoop *vs, const struct vs_settings *se
 	config.idle_s = IDLE_S;
 	get_random_bytes(config.seed, sizeof(config.seed));
 	bytes = size_engine(&config);
-	fixed = bytes + num_queues * sizeof(*queues) + config.flows * sizeof(*slots) + COPIES_MOST;
+	fixed = bytes + num_queues * sizeof(*queues) + config.flows * sizeof(*slots) +
+		COPIES_CHARGED;
 	if (!vs_budget_join(vs, budget_of(set), DIV_ROUND_UP(fixed, 1024)))
 		return waits_for_memory;
 	memory = kvzalloc(bytes, GFP_KERNEL);
@@ -209,8 +212,10 @@ static const char *create(struct xenvif_vsnoop *vs, const struct vs_settings *se
 	vs->now = *set;
 	WRITE_ONCE(vs->engine, engine);
 	apply(vs);
+	if (quiesced)
+		vsnoop_guest_quiesce(engine, 0, 1, vs_now());
 	spin_unlock_bh(&vs->lock);
-	vs->quiesced = false;
+	vs->quiesced = quiesced;
 	return NULL;
 }
 
@@ -264,11 +269,11 @@ static const char *unfit(struct xenvif *vif)
 	struct xenbus_device *dev = xenvif_to_xenbus_device(vif);
 
 	if (!xenbus_read_unsigned(dev->otherend, "feature-rx-notify", 0))
-		return "error: frontend lacks feature-rx-notify";
+		return VSNOOP_SAYS_NO_NOTIFY;
 	if (READ_ONCE(vif->xdp_headroom))
-		return "error: frontend uses XDP";
+		return VSNOOP_SAYS_XDP;
 	if (vif->num_queues > vif->dev->num_tx_queues)
-		return "error: frontend has more queues than the interface";
+		return VSNOOP_SAYS_QUEUES;
 	return NULL;
 }
 
@@ -381,7 +386,11 @@ static void configure(struct work_struct *work)
 {
 	struct xenvif_vsnoop *vs = container_of(to_delayed_work(work), struct xenvif_vsnoop, work);
 	struct xenbus_device *dev = xenvif_to_xenbus_device(vs->vif);
-	static const char * const names[] = { "off", "ring", "hold" };
+	static const char * const names[] = {
+		[VSNOOP_POLICY_OFF] = VSNOOP_SAYS_OFF,
+		[VSNOOP_POLICY_RING] = VSNOOP_SAYS_RING,
+		[VSNOOP_POLICY_HOLD] = VSNOOP_SAYS_HOLD,
+	};
 	const char *wrong = NULL, *error = NULL;
 	const struct vsnoop_guest_stats *stats;
 	bool leave, changed, drained, connected, lost;
@@ -398,7 +407,7 @@ static void configure(struct work_struct *work)
 		taken = kstrdup(text, GFP_KERNEL);
 		wrong = vs_parse_settings(text, &want);
 		if (wrong) {
-			snprintf(message, sizeof(message), "error: no such setting: %s", wrong);
+			snprintf(message, sizeof(message), VSNOOP_SAYS_SETTING "%s", wrong);
 			want = vs->now;
 		}
 		kfree(text);
@@ -444,15 +453,17 @@ static void configure(struct work_struct *work)
 			apply(vs);
 		}
 		spin_unlock_bh(&vs->lock);
+		if (vs->leaving)
+			fail_stop(vs, false);	/* a reset that is owed goes first */
 		if (vs->quiesced && !(drained && (!leave || destroy(vs)))) {
-			say(vs, "quiescing");
+			say(vs, VSNOOP_SAYS_QUIESCING);
 			kfree(taken);
 			schedule_delayed_work(&vs->work, DRAIN_INTERVAL);
 			return;
 		}
 	}
 	if (!vs->engine && want.policy != VSNOOP_POLICY_OFF && connected)
-		error = create(vs, &want);
+		error = create(vs, &want, quiesce);
 
 	if (wrong)
 		say(vs, message);
@@ -461,18 +472,16 @@ static void configure(struct work_struct *work)
 	else if (error)
 		say(vs, error);
 	else if (want.policy == VSNOOP_POLICY_OFF)
-		say(vs, "off");
+		say(vs, VSNOOP_SAYS_OFF);
 	else if (!connected)
-		say(vs, "waiting");
+		say(vs, VSNOOP_SAYS_WAITING);
 	else if (quiesce)
-		say(vs, "quiesced");
+		say(vs, VSNOOP_SAYS_QUIESCED);
 	else
 		say(vs, names[want.policy]);
 	say_taken(vs, taken);
 	if (error == no_memory)
 		schedule_delayed_work(&vs->work, TRY_AGAIN);
-	else if (vs->engine && quiesce && !vs->quiesced)
-		schedule_delayed_work(&vs->work, 0);
 	else if (vs->engine && !connected && !lost)
 		schedule_delayed_work(&vs->work, BACK_WITHIN);
 }
@@ -565,12 +574,12 @@ static u64 features_of(const struct xenvif *vif)
  *
  * What is still in custody from before (the guest was suspended and resumed
  * here, say) goes on; unless the frontend can no longer take such frames, or is not
- * promised for: it has more queues than the interface.
+ * promised for: it has more queues than the interface, or was disabled.
  */
 void xenvif_vsnoop_connect(struct xenvif *vif)
 {
 	struct xenvif_vsnoop *vs = vif->vsnoop;
-	const bool fits = vif->num_queues <= vif->dev->num_tx_queues;
+	const bool fits = vif->num_queues <= vif->dev->num_tx_queues && !vif->disabled;
 	const bool less = !fits || vs->features & ~features_of(vif);
 	unsigned int i;
 
@@ -627,24 +636,26 @@ void xenvif_vsnoop_disconnect(struct xenvif *vif)
  * xenvif_vsnoop_disconnected - no thread works on the queues any more
  * @vif: it; its queues are about to be freed
  *
- * What was copied but not picked up is thrown away by the frontend.
+ * What was copied but not picked up is thrown away by the frontend. What was built for
+ * peers still goes to them: a reset among it is said once.
  */
 void xenvif_vsnoop_disconnected(struct xenvif *vif)
 {
 	struct xenvif_vsnoop *vs = vif->vsnoop;
-	struct sk_buff_head gone;
+	struct sk_buff_head gone, out;
 	struct sk_buff *skb;
 	unsigned int i;
 	u64 now;
 
 	__skb_queue_head_init(&gone);
+	__skb_queue_head_init(&out);
 	spin_lock_bh(&vs->lock);
 	now = vs_now();
 	for (i = 0; vs->engine && i < vif->dev->num_tx_queues; i++) {
 		struct vs_queue *vq = &vs->queues[i];
 		u32 slot, memory = 0;
 
-		skb_queue_splice_tail_init(&vq->out, &gone);
+		skb_queue_splice_tail_init(&vq->out, &out);
 		while ((skb = __skb_dequeue_tail(&vq->in_ring))) {
 			struct sk_buff *whole = skb;
 
@@ -664,6 +675,7 @@ void xenvif_vsnoop_disconnected(struct xenvif *vif)
 	}
 	spin_unlock_bh(&vs->lock);
 	__skb_queue_purge(&gone);
+	send_resets(vif, &out);
 	mod_delayed_work(system_wq, &vs->work, 0);
 }
 

@@ -72,8 +72,11 @@ struct vs_queue {
 	u32 push_memory[XEN_NETIF_RX_RING_SIZE]; /* by last slot; ring policy */
 };
 
-/* Parts for re-delivery are copies: a vif's may take so much. */
+/* Parts for re-delivery are copies: none is made that does not fit. The last one may take
+ * twice its bytes, and a frame has 64 KiB.
+ */
 #define COPIES_MOST (128u << 10)
+#define COPIES_CHARGED (COPIES_MOST + (65u << 10))
 
 struct vs_log;
 
@@ -88,7 +91,7 @@ struct xenvif_vsnoop {
 	u16 *tx_queue_of;		/* by flow slot: where its segments come from */
 	unsigned int in_flight;		/* skbs of ours on rx_queues */
 	unsigned int aside;		/* queues whose flows wait aside */
-	u32 copies;			/* memory of XENVIF_VSNOOP_COPY */
+	u32 copies;			/* memory of XENVIF_VSNOOP_COPY and PIECE */
 	bool connected;
 	bool leaving;			/* feed nothing more: the engine goes */
 	bool less;			/* nor a frontend that cannot take what is held */

@@ -21,6 +21,7 @@
 #include "tools/xen/report.h"
 #include "tools/xen/text.h"
 #include "tools/xen/vif.h"
+#include "xen-netback-patch/module/vsnoop_words.h"
 
 using namespace vsnoop::xen;
 using vsnoop::kMillisecond;
@@ -406,7 +407,8 @@ TEST_CASE("xen: no name forges a line, drives the terminal, or spoils the answer
   host.schedules = {{0, {asleep(0)}}, {3, {asleep(1)}}, {4, {asleep(1)}}};
   host.guest(3, "evil\nbank  4  0:hold\033[2J\xff");
   host.guest(4, "bank");
-  const std::string evil = host.vif(3, 0, "error: \033[2J"), bank = host.vif(4, 0, "hold");
+  const std::string evil = host.vif(3, 0, VSNOOP_SAYS_SETTING "\033[2J"),
+                    bank = host.vif(4, 0, "hold");
   host.store[evil + "/vsnoop"] = "\xfe";
   host.store[evil + "/vifname"] = "\033[2J\xff";
   host.interfaces["\033[2J\xff"] = host.interfaces["vif3.0"];
@@ -481,7 +483,8 @@ TEST_CASE("xen: a domain that has the number of another is left alone") {
     CHECK(host.written == std::vector<std::string>{path + "/vsnoop/quiesce=1"});
   }
   SECTION("when it is taken back") {
-    host.later(2 * kSecond - 1, [&] { host.store[path + "/vsnoop-state"] = "quiescing"; });
+    host.later(2 * kSecond - 1,
+               [&] { host.store[path + "/vsnoop-state"] = VSNOOP_SAYS_QUIESCING; });
     std::vector<Vif> vifs = all_vifs(host);
     host.replace(3, "mail");
     CHECK(resume(host, vifs, kSecond).outcome == Outcome::gone);
@@ -506,14 +509,14 @@ TEST_CASE("xen: a domain that has the number of another is left alone") {
 TEST_CASE("xen: a vif is read with its setting, state and the name its script gave it") {
   FakeHost host;
   host.guest(3, "web");
-  const std::string path = host.vif(3, 0, "quiescing");
+  const std::string path = host.vif(3, 0, VSNOOP_SAYS_QUIESCING);
   host.store[path + "/vsnoop"] = "hold,vif_kib=8192";
   host.store[path + "/vsnoop/quiesce"] = "1";
   Vif vif = all_vifs(host).at(0);
   CHECK(vif.backend == path);
   CHECK(vif.interface == "vif3.0");
   CHECK(vif.setting == "hold,vif_kib=8192");
-  CHECK(vif.state == "quiescing");
+  CHECK(vif.state == VSNOOP_SAYS_QUIESCING);
   CHECK(vif.quiesce);
   host.store[path + "/vifname"] = "web-lan";
   host.store[path + "/vsnoop/quiesce"] = "0";
@@ -529,10 +532,10 @@ TEST_CASE("xen: what the module says") {
   CHECK(state_of("off") == State::off);
   CHECK(state_of("ring") == State::ring);
   CHECK(state_of("hold") == State::hold);
-  CHECK(state_of("quiescing") == State::quiescing);
-  CHECK(state_of("quiesced") == State::quiesced);
+  CHECK(state_of(VSNOOP_SAYS_QUIESCING) == State::quiescing);
+  CHECK(state_of(VSNOOP_SAYS_QUIESCED) == State::quiesced);
   CHECK(state_of("waiting") == State::waiting);
-  CHECK(state_of("error: no memory") == State::error);
+  CHECK(state_of(VSNOOP_SAYS_NO_MEMORY) == State::error);
   CHECK(state_of("") == State::unknown);
   CHECK(state_of("holding") == State::unknown);
 }
@@ -580,7 +583,7 @@ TEST_CASE("xen set: writes the key and returns when the module has answered") {
 TEST_CASE("xen set: another policy is in force only after the old promises have drained") {
   FakeHost host;
   const std::string path = host.vif(3, 0, "hold");
-  host.later(ms, path + "/vsnoop-state", "quiescing");
+  host.later(ms, path + "/vsnoop-state", VSNOOP_SAYS_QUIESCING);
   host.later(2'000 * ms, path + "/vsnoop-state", "ring");
   const uint64_t start = host.now;
   CHECK(apply_setting(host, all_vifs(host), policy("ring"), 10 * kSecond).outcome == Outcome::done);
@@ -601,15 +604,15 @@ TEST_CASE("xen set: a refusal is reported with the module's words") {
   host.guest(3, "web");
   const std::string path = host.vif(3, 0, "hold");
   // The state stays what it is for a while, as if all were well.
-  host.later(300 * ms, path + "/vsnoop-state", "error: no memory");
+  host.later(300 * ms, path + "/vsnoop-state", VSNOOP_SAYS_NO_MEMORY);
   const Answer answer = run(host, {"set", "web", "hold", "--vif-kib", "1000000"});
   CHECK(answer.status == 1);
-  CHECK(answer.out == "web.0: error: no memory\n");
+  CHECK(answer.out == "web.0: " VSNOOP_SAYS_NO_MEMORY "\n");
 }
 
 TEST_CASE("xen set: an error of before is not the answer, but silence makes it one") {
   FakeHost host;
-  const std::string path = host.vif(3, 0, "error: no such setting: x");
+  const std::string path = host.vif(3, 0, VSNOOP_SAYS_SETTING "x");
   SECTION("the module takes the new setting") {
     host.later(100 * ms, path + "/vsnoop-state", "hold");
     CHECK(apply_setting(host, all_vifs(host), policy("hold"), 9 * kSecond).outcome ==
@@ -635,11 +638,13 @@ TEST_CASE("xen set: a module that says which setting it has taken is waited for,
 
   // The state of another setting is no answer to this one, even if it is new.
   setting.vif_kib = 4096;
-  host.later(kSecond, backend + "/vsnoop-state", "error: waits for memory");
+  host.later(kSecond, backend + "/vsnoop-state",
+             VSNOOP_SAYS_WAITS ": 20 interfaces share 16384 KiB");
   host.later(2 * kSecond, backend + "/vsnoop-state", "hold");
   CHECK(apply_setting(host, all_vifs(host), setting, 3 * kSecond).outcome == Outcome::timed_out);
 
-  host.later(kSecond, backend + "/vsnoop-state", "error: waits for memory");
+  host.later(kSecond, backend + "/vsnoop-state",
+             VSNOOP_SAYS_WAITS ": 20 interfaces share 16384 KiB");
   host.later(kSecond, backend + "/vsnoop-taken", setting.text());
   CHECK(apply_setting(host, all_vifs(host), setting, 9 * kSecond).outcome == Outcome::refused);
 }
@@ -654,7 +659,7 @@ TEST_CASE("xen set: of an older module, an unchanged state is consent after half
 TEST_CASE("xen set: vifs that are not connected, or quiesced, have taken note") {
   FakeHost host;
   const std::string waits = host.vif(3, 0);
-  const std::string rests = host.vif(3, 1, "quiesced");
+  const std::string rests = host.vif(3, 1, VSNOOP_SAYS_QUIESCED);
   host.store[rests + "/vsnoop/quiesce"] = "1";
   host.later(ms, waits + "/vsnoop-state", "waiting");
   CHECK(apply_setting(host, all_vifs(host), policy("hold"), 9 * kSecond).outcome == Outcome::done);
@@ -668,7 +673,7 @@ TEST_CASE("xen set: one vif of several that refuses is a refusal, whatever goes 
   host.later(ms, good + "/vsnoop-state", "hold");
   host.later(2 * ms, gone + "/frontend-id", "");
   host.later(2 * ms, [&] { host.store.erase(gone + "/frontend-id"); });
-  host.later(3 * ms, bad + "/vsnoop-state", "error: no memory");
+  host.later(3 * ms, bad + "/vsnoop-state", VSNOOP_SAYS_NO_MEMORY);
   const Result result = apply_setting(host, all_vifs(host), policy("hold"), 9 * kSecond);
   CHECK(result.outcome == Outcome::refused);
   CHECK(result.vifs.size() == 2);
@@ -702,10 +707,10 @@ TEST_CASE("xen quiesce: waits until every vif has drained") {
   const std::string a = host.vif(3, 0, "hold"), b = host.vif(3, 1, "hold"), c = host.vif(3, 2);
   host.on_write = [&](const std::string& path, const std::string&) {
     if (path == a + "/vsnoop/quiesce") {
-      host.later(ms, a + "/vsnoop-state", "quiescing");
-      host.later(3'000 * ms, a + "/vsnoop-state", "quiesced");
+      host.later(ms, a + "/vsnoop-state", VSNOOP_SAYS_QUIESCING);
+      host.later(3'000 * ms, a + "/vsnoop-state", VSNOOP_SAYS_QUIESCED);
     } else if (path == b + "/vsnoop/quiesce") {
-      host.later(ms, b + "/vsnoop-state", "quiesced");
+      host.later(ms, b + "/vsnoop-state", VSNOOP_SAYS_QUIESCED);
     }
   };
   const Answer answer = run(host, {"quiesce", "web"});
@@ -721,7 +726,7 @@ TEST_CASE("xen quiesce: what does not drain in time is taken back") {
   FakeHost host;
   host.guest(3, "web");
   const std::string path = host.vif(3, 0, "hold");
-  host.later(ms, path + "/vsnoop-state", "quiescing");
+  host.later(ms, path + "/vsnoop-state", VSNOOP_SAYS_QUIESCING);
   const Answer answer = run(host, {"quiesce", "web", "--timeout", "5"});
   CHECK(answer.status == 3);
   CHECK_THAT(answer.err, Contains("web: promises are outstanding after 5 s; it promises again"));
@@ -733,7 +738,7 @@ TEST_CASE("xen quiesce: what does not drain in time is taken back") {
 // That the module does it, and what peers see then, real Xen has to show (testbed/lifecycle.py).
 TEST_CASE("xen quiesce: asked to reset what is left, it believes the module alone") {
   FakeHost host;
-  const std::string path = host.vif(3, 0, "quiescing");
+  const std::string path = host.vif(3, 0, VSNOOP_SAYS_QUIESCING);
   const Answer answer = run(host, {"quiesce", "3", "--timeout", "2s", "--on-timeout", "reset"});
   CHECK(answer.status == 3);
   CHECK_THAT(answer.err, Contains("the module did not reset their connections"));
@@ -766,7 +771,7 @@ TEST_CASE("xen quiesce: a state that does not tell is settled by the counters") 
     CHECK(outcome() == Outcome::done);
   }
   SECTION("a mistaken setting, the one of before still in force") {
-    host.store[path + "/vsnoop-state"] = "error: no such setting: x";
+    host.store[path + "/vsnoop-state"] = VSNOOP_SAYS_SETTING "x";
     CHECK(outcome() == Outcome::done);
     // None is promised just now, but the next segment may be.
     set_counter(host, "vif3.0", "flows", 1);
@@ -780,7 +785,7 @@ TEST_CASE("xen quiesce: a state that does not tell is settled by the counters") 
 
 TEST_CASE("xen quiesce: a vif that goes away meanwhile is an error") {
   FakeHost host;
-  const std::string path = host.vif(3, 0, "quiescing");
+  const std::string path = host.vif(3, 0, VSNOOP_SAYS_QUIESCING);
   host.later(ms, [&] { host.store.erase(path + "/frontend-id"); });
   const Answer answer = run(host, {"quiesce", "3"});
   CHECK(answer.status == 1);
@@ -789,7 +794,7 @@ TEST_CASE("xen quiesce: a vif that goes away meanwhile is an error") {
 
 TEST_CASE("xen resume: takes the request back and waits for the module") {
   FakeHost host;
-  const std::string path = host.vif(3, 0, "quiesced");
+  const std::string path = host.vif(3, 0, VSNOOP_SAYS_QUIESCED);
   host.store[path + "/vsnoop/quiesce"] = "1";
   SECTION("which obeys") {
     host.later(5 * ms, path + "/vsnoop-state", "hold");
@@ -809,8 +814,8 @@ TEST_CASE("xen resume: takes the request back and waits for the module") {
 TEST_CASE("xen: results as JSON") {
   FakeHost host;
   host.guest(3, "web");
-  const std::string path = host.vif(3, 0, "quiescing");
-  host.later(1'500 * ms, path + "/vsnoop-state", "quiesced");
+  const std::string path = host.vif(3, 0, VSNOOP_SAYS_QUIESCING);
+  host.later(1'500 * ms, path + "/vsnoop-state", VSNOOP_SAYS_QUIESCED);
   const Json json = Json::parse(run(host, {"quiesce", "web", "--json"}).out);
   CHECK(json["outcome"] == "done");
   CHECK(json["seconds"] == 1.5);
@@ -818,7 +823,7 @@ TEST_CASE("xen: results as JSON") {
   CHECK(json["vifs"][0]["domid"] == 3);
   CHECK(json["vifs"][0]["vif"] == 0);
   CHECK(json["vifs"][0]["interface"] == "vif3.0");
-  CHECK(json["vifs"][0]["state"] == "quiesced");
+  CHECK(json["vifs"][0]["state"] == VSNOOP_SAYS_QUIESCED);
   CHECK(json["vifs"][0]["quiesce"] == true);
 }
 
@@ -969,13 +974,13 @@ TEST_CASE("xen list: a line for each domain, and JSON with the same figures") {
   host.guest(3, "db");
   host.guest(4, "batch");
   host.vif(2, 0, "hold");
-  host.vif(2, 1, "error: no memory");
+  host.vif(2, 1, VSNOOP_SAYS_NO_MEMORY);
   host.vif(3, 0);
   const std::string text = run(host, {"list"}).out;
   CHECK_THAT(text, Contains("GUEST") && Contains("WHY"));
   CHECK_THAT(text, Contains("Domain-0") && Contains("this domain"));
   CHECK_THAT(text, Contains("0:hold 1:error"));
-  CHECK_THAT(text, Contains("web.1: error: no memory\n"));
+  CHECK_THAT(text, Contains("web.1: " VSNOOP_SAYS_NO_MEMORY "\n"));
   CHECK_THAT(text, Contains("web: try first: shorter slices"));
   CHECK_THAT(text, Contains("no network interface of it is served here"));
 
@@ -991,7 +996,7 @@ TEST_CASE("xen list: a line for each domain, and JSON with the same figures") {
   CHECK(web["run"] == Approx(1 / 3.0).margin(0.001));
   CHECK(web["gain"] == "yes");
   CHECK(web["vcpus"][0]["affinity"] == "1");
-  CHECK(web["vifs"][1]["state"] == "error: no memory");
+  CHECK(web["vifs"][1]["state"] == VSNOOP_SAYS_NO_MEMORY);
   CHECK(json["guests"][3]["gain"] == "no");
 }
 
