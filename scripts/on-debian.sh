@@ -2,10 +2,11 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 # Runs a command in a fresh clone of this project on a fresh Debian of another release: a root made by
 # debootstrap, as a newcomer's machine would be. Wants root, and a network for packages.
-#   scripts/on-debian.sh [--again] RELEASE COMMAND [ARG]...
+#   scripts/on-debian.sh [--again] [--with FOLDER] RELEASE COMMAND [ARG]...
 #     RELEASE   12, 13, or the name of a release that debootstrap knows (trixie)
 #     --again   in the root of the run before, with what it has installed and built; its clone is brought
 #               to what is committed now
+#     --with    copies the files of this folder to /root/with
 #     COMMAND   is run in the clone: scripts/on-debian.sh 13 make test
 # What is committed is cloned, nothing else. The root stays in build/debian/NAME, and takes some GB;
 # a new run begins with a copy of it as debootstrap made it, and with the packages already fetched.
@@ -18,17 +19,23 @@ die() {
   exit 2
 }
 
-again=0
-[[ ${1-} != --again ]] || { again=1 && shift; }
-(($# >= 2)) || die "usage: on-debian.sh [--again] RELEASE COMMAND [ARG]..."
+again=0 with=""
+options=()
+while [[ ${1-} == --* ]]; do
+  case $1 in
+    --again) again=1 options+=("$1") && shift ;;
+    --with) with=${2-} options+=("$1" "$with") && shift 2 ;;
+    *) die "what is '$1'? See the head of this file" ;;
+  esac
+done
+(($# >= 2)) || die "usage: on-debian.sh [--again] [--with FOLDER] RELEASE COMMAND [ARG]..."
+[[ ! $with || -d $with ]] || die "there is no folder $with"
 case $1 in
   12) suite=bookworm ;;
   13) suite=trixie ;;
   *) suite=$1 ;;
 esac
 shift
-options=()
-((!again)) || options=(--again)
 ((EUID == 0)) || exec scripts/as-root.sh "$0" "${options[@]}" "$suite" "$@"
 scripts/deps.sh debian
 [[ -e /usr/share/debootstrap/scripts/$suite ]] ||
@@ -74,6 +81,12 @@ elif [[ -d $root/root/vsnoop ]]; then
   git -C "$root/root/vsnoop" reset --quiet --hard FETCH_HEAD
 else
   die "there is no earlier run to go on with"
+fi
+
+if [[ $with ]]; then
+  rm -rf "$root/root/with"
+  mkdir "$root/root/with"
+  find "$with" -maxdepth 1 -type f -exec cp -t "$root/root/with" {} +
 fi
 
 # Mounts and processes end with the command.
