@@ -94,6 +94,7 @@ fi
 exec unshare --mount --pid --fork --kill-child bash -c '
   root=$1 archives=$2 && shift 2
   mount --make-rprivate /
+  mount --bind "$root" "$root" # "ip netns exec" wants / to be a mount
   mount -t proc proc "$root/proc"
   mount --rbind /sys "$root/sys"
   mount --rbind /dev "$root/dev"

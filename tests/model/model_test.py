@@ -256,11 +256,15 @@ def check_courses(unit_tests, directory):
 
 
 def main():
+    if {"-h", "--help"} & set(sys.argv[1:]):
+        print(__doc__)
+        return
     if "--play" in sys.argv[1:]:
         if not shutil.which("spin"):
             print("SKIPPED: spin is not installed")
             sys.exit(77)
-        return check_courses(*sys.argv[2:3], pathlib.Path(sys.argv[3]).resolve())
+        check_courses(sys.argv[2], pathlib.Path(sys.argv[3]).resolve())
+        return
     check_in_step()
     if not shutil.which("spin"):
         print("SKIPPED: spin is not installed")
