@@ -100,7 +100,11 @@ class Engine {
 
   // learn.cc
   Reason learn_from_peer(Scene& scene);
-  Reason learn_from_guest(Scene& scene);
+  VSNOOP_NOINLINE Reason learn_from_guest(Scene& scene);
+  Reason syn_from_peer(Scene& scene);
+  Reason syn_ack_from_peer(Scene& scene);
+  Reason syn_from_guest(Scene& scene);
+  Reason syn_ack_from_guest(Scene& scene);
   Embryo* embryo_for(const FlowKey& key, u64 now);
   bool open_flow(Scene& scene, const Embryo& embryo);
   VSNOOP_COLD void end_flow(Ref ref, Flow& flow, Ending ending, vsnoop_held*& released);
@@ -122,6 +126,7 @@ class Engine {
   Reason look(Scene& scene, Direction direction);
   Verdict decide(Scene& scene);
   VSNOOP_COLD Verdict decide_unusual(Scene& scene);
+  VSNOOP_COLD Verdict decide_fin(Scene& scene);
   VSNOOP_ALWAYS_INLINE bool acceptable_ack(const Flow& flow, const Segment& segment) const;
   VSNOOP_ALWAYS_INLINE void note_sent(Flow& flow, const Segment& segment);
   Verdict decide_data(Scene& scene);
@@ -165,6 +170,8 @@ class Engine {
   bool silent(const Guest& guest, u64 now) const;
   Reason may_promise(const Flow& flow, const Guest& guest, u64 now) const;
   bool speaks_at_hole(const Flow& flow, const Guest& guest, const Custody& custody) const;
+  VSNOOP_ALWAYS_INLINE void speak_of(const Verdict& verdict, Ref ref, Flow& flow, Guest& guest,
+                                     Custody& custody, bool sacked, u64 now);
   void commit(Flow& flow, Custody& custody, Seq begin, Seq end, vsnoop_held* held);
   void absorb_ranges(Flow& flow, Custody& custody) {
     if (VSNOOP_UNLIKELY(custody.range_count)) absorb_reached(flow, custody);

@@ -109,15 +109,14 @@ Verdict Engine::decide(Scene& scene) {
     return forward(scene, VSNOOP_REASON_odd_option, true);
   }
 
-  const bool fin = s.has(FIN);
   // Not while the window shown is open: then it is a keep-alive, and only the guest can tell
   // whether its end of the connection lives.
   const bool closure_is_ours = flow.shown_edge != flow.right_edge &&
                                bytes_between(flow.early_ack, flow.shown_edge) < flow.mss;
 
   // P6. RFC 9293 3.8.4, 3.8.6.1: keep-alives and probes are at or below SND.NXT - 1.
-  if (s.payload <= 1 && !fin && before(s.seq, flow.rcv_nxt) && !after(s.end(), flow.rcv_nxt) &&
-      (s.payload == 0 || s.seq + 1 == flow.rcv_nxt)) {
+  if (s.payload <= 1 && !s.has(FIN) && before(s.seq, flow.rcv_nxt) &&
+      !after(s.end(), flow.rcv_nxt) && (s.payload == 0 || s.seq + 1 == flow.rcv_nxt)) {
     if (closure_is_ours && answerable(scene))
       return answer(scene, VSNOOP_REASON_probe_answered, owed_answer);
     // The guest takes nothing out of a segment that lies below what it has acknowledged.
@@ -134,23 +133,27 @@ Verdict Engine::decide(Scene& scene) {
   }
 
   note_acceptable(scene);
-  // A FIN below what came after it is an old one, or a guess.
-  if (fin && before(s.end(), flow.rcv_nxt)) return forward(scene, VSNOOP_REASON_fin, true);
-  if (fin) {
-    // P7: data before it may be acknowledged early, the FIN never, nothing after it.
-    Verdict v = s.payload && !at_or_before(s.end(), flow.rcv_nxt)
-                    ? decide_data(scene)
-                    : forward(scene, VSNOOP_REASON_fin, true);
-    // Above a hole it closes nothing yet: the hole is filled as any other.
-    const bool reached = !after(s.seq, flow.rcv_nxt);
-    flow.set(flow_credit);
-    if (!before(s.end(), flow.guest_ack)) flow.set(flow_peer_fin);  // else an old one
-    if (reached && flow.is(flow_peer_fin) && flow.state == VSNOOP_FLOW_ACTIVE)
-      flow.state = VSNOOP_FLOW_CLOSING;
-    return v;
-  }
+  if (VSNOOP_UNLIKELY(s.has(FIN))) return decide_fin(scene);
   if (s.payload == 0) return forward(scene, VSNOOP_REASON_pure_ack, false);  // P0
   return decide_data(scene);
+}
+
+// P7: data before it may be acknowledged early, the FIN never, nothing after it. One below what
+// came after it is an old one, or a guess.
+Verdict Engine::decide_fin(Scene& scene) {
+  const Segment& s = scene.segment;
+  Flow& flow = *scene.flow;
+  if (before(s.end(), flow.rcv_nxt)) return forward(scene, VSNOOP_REASON_fin, true);
+  Verdict v = s.payload && !at_or_before(s.end(), flow.rcv_nxt)
+                  ? decide_data(scene)
+                  : forward(scene, VSNOOP_REASON_fin, true);
+  // Above a hole it closes nothing yet: the hole is filled as any other.
+  const bool reached = !after(s.seq, flow.rcv_nxt);
+  flow.set(flow_credit);
+  if (!before(s.end(), flow.guest_ack)) flow.set(flow_peer_fin);  // else an old one
+  if (reached && flow.is(flow_peer_fin) && flow.state == VSNOOP_FLOW_ACTIVE)
+    flow.state = VSNOOP_FLOW_CLOSING;
+  return v;
 }
 
 // P8, P9, and what of P10 shows in the headers alone.

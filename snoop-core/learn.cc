@@ -77,64 +77,70 @@ void Engine::forget_embryo(Ref ref) {
   embryos_.erase(ref);
 }
 
+Reason Engine::syn_from_peer(Scene& scene) {
+  const Segment& s = scene.segment;
+  Ref other = embryos_.find(s.key);
+  if (!other.is_null()) {
+    Embryo* embryo = embryos_.get(other);
+    // RFC 9293 3.5 figure 7: both sides opened. P12.
+    if (!(embryo->flags & (embryo_peer_opened | embryo_complete | embryo_split))) {
+      embryo->flags = embryo_split;
+      embryo->peer_iss = s.seq;
+    }
+    if ((embryo->flags & embryo_split) && embryo->peer_iss == s.seq)
+      return VSNOOP_REASON_simultaneous_open;
+    // Half-open: it changes nothing unless the guest answers it (RFC 5961 4).
+    if (embryo->flags & embryo_complete) return VSNOOP_REASON_syn;
+    // A repeated SYN, unless the number is new.
+    if ((embryo->flags & embryo_peer_opened) && embryo->peer_iss == s.seq) return VSNOOP_REASON_syn;
+  }
+  if (s.odd_option) {
+    if (!other.is_null()) forget_embryo(other);  // the SYN-ACK may answer this one
+    return VSNOOP_REASON_odd_option;
+  }
+  Embryo* embryo = embryo_for(s.key, scene.now);
+  if (!embryo) return VSNOOP_REASON_table_full;
+  embryo->peer_iss = s.seq;
+  embryo->peer_tsval = s.tsval;
+  embryo->peer_window = s.window;
+  embryo->peer_scale = s.scale;
+  embryo->flags =
+      static_cast<u8>(embryo_peer_opened | (s.has_scale ? embryo_scaled : 0) |
+                      (s.has_ts() ? embryo_ts : 0) | (s.sack_permitted ? embryo_sack : 0) |
+                      (s.has(ECE) || s.has(CWR) || s.accurate_ecn ? embryo_ecn : 0));
+  return VSNOOP_REASON_syn;
+}
+
+// It answers the guest's SYN.
+Reason Engine::syn_ack_from_peer(Scene& scene) {
+  const Segment& s = scene.segment;
+  Ref ref = embryos_.find(s.key);
+  if (ref.is_null()) return VSNOOP_REASON_no_flow;
+  Embryo& embryo = *embryos_.get(ref);
+  if (embryo.flags & embryo_split) return VSNOOP_REASON_simultaneous_open;
+  if (embryo.flags & (embryo_peer_opened | embryo_complete)) return VSNOOP_REASON_handshake;
+  if (s.ack != embryo.guest_iss + 1) return VSNOOP_REASON_handshake;
+  const Reason refused = refusal(embryo, s);
+  if (refused != VSNOOP_REASON_none) {
+    forget_embryo(ref);
+    return refused;
+  }
+  embryo.peer_iss = s.seq;
+  embryo.peer_tsval = s.tsval;
+  embryo.peer_window = s.window;
+  embryo.peer_scale = s.scale;
+  embryo.guest_ack = s.seq + 1;
+  embryo.flags = embryo_complete | agreed(embryo, s);
+  return VSNOOP_REASON_handshake;
+}
+
 // A segment from the peer for which there is no flow, or a SYN. If it completes a handshake the
 // scene has a flow afterwards and the caller goes on with it.
 Reason Engine::learn_from_peer(Scene& scene) {
   const Segment& s = scene.segment;
   if (s.has(SYN)) {
     if (s.has(RST) || s.has(FIN)) return VSNOOP_REASON_malformed;
-    if (!s.has(ACK)) {
-      Ref other = embryos_.find(s.key);
-      if (!other.is_null()) {
-        Embryo* embryo = embryos_.get(other);
-        // RFC 9293 3.5 figure 7: both sides opened. P12.
-        if (!(embryo->flags & (embryo_peer_opened | embryo_complete | embryo_split))) {
-          embryo->flags = embryo_split;
-          embryo->peer_iss = s.seq;
-        }
-        if ((embryo->flags & embryo_split) && embryo->peer_iss == s.seq)
-          return VSNOOP_REASON_simultaneous_open;
-        // Half-open: it changes nothing unless the guest answers it (RFC 5961 4).
-        if (embryo->flags & embryo_complete) return VSNOOP_REASON_syn;
-        // A repeated SYN, unless the number is new.
-        if ((embryo->flags & embryo_peer_opened) && embryo->peer_iss == s.seq)
-          return VSNOOP_REASON_syn;
-      }
-      if (s.odd_option) {
-        if (!other.is_null()) forget_embryo(other);  // the SYN-ACK may answer this one
-        return VSNOOP_REASON_odd_option;
-      }
-      Embryo* embryo = embryo_for(s.key, scene.now);
-      if (!embryo) return VSNOOP_REASON_table_full;
-      embryo->peer_iss = s.seq;
-      embryo->peer_tsval = s.tsval;
-      embryo->peer_window = s.window;
-      embryo->peer_scale = s.scale;
-      embryo->flags =
-          static_cast<u8>(embryo_peer_opened | (s.has_scale ? embryo_scaled : 0) |
-                          (s.has_ts() ? embryo_ts : 0) | (s.sack_permitted ? embryo_sack : 0) |
-                          (s.has(ECE) || s.has(CWR) || s.accurate_ecn ? embryo_ecn : 0));
-      return VSNOOP_REASON_syn;
-    }
-    // SYN-ACK: answers the guest's SYN.
-    Ref ref = embryos_.find(s.key);
-    if (ref.is_null()) return VSNOOP_REASON_no_flow;
-    Embryo& embryo = *embryos_.get(ref);
-    if (embryo.flags & embryo_split) return VSNOOP_REASON_simultaneous_open;
-    if (embryo.flags & (embryo_peer_opened | embryo_complete)) return VSNOOP_REASON_handshake;
-    if (s.ack != embryo.guest_iss + 1) return VSNOOP_REASON_handshake;
-    const Reason refused = refusal(embryo, s);
-    if (refused != VSNOOP_REASON_none) {
-      forget_embryo(ref);
-      return refused;
-    }
-    embryo.peer_iss = s.seq;
-    embryo.peer_tsval = s.tsval;
-    embryo.peer_window = s.window;
-    embryo.peer_scale = s.scale;
-    embryo.guest_ack = s.seq + 1;
-    embryo.flags = embryo_complete | agreed(embryo, s);
-    return VSNOOP_REASON_handshake;
+    return s.has(ACK) ? syn_ack_from_peer(scene) : syn_from_peer(scene);
   }
 
   Ref ref = embryos_.find(s.key);
@@ -157,74 +163,81 @@ Reason Engine::learn_from_peer(Scene& scene) {
   return open_flow(scene, embryo) ? VSNOOP_REASON_none : VSNOOP_REASON_table_full;
 }
 
+Reason Engine::syn_from_guest(Scene& scene) {
+  const Segment& s = scene.segment;
+  Ref other = embryos_.find(s.key);
+  if (!other.is_null()) {
+    Embryo* embryo = embryos_.get(other);
+    if (embryo->flags & embryo_peer_opened) {
+      embryo->flags = embryo_split;
+      embryo->guest_iss = s.seq;
+    }
+    if (embryo->guest_iss == s.seq) {
+      note_window(*embryo, s);
+      return embryo->flags & embryo_split ? VSNOOP_REASON_simultaneous_open : VSNOOP_REASON_syn;
+    }
+  }
+  const Reason refused = s.odd_option                  ? VSNOOP_REASON_odd_option
+                         : starts_here(scene.frame, s) ? VSNOOP_REASON_none
+                                                       : VSNOOP_REASON_forwarder;
+  if (refused != VSNOOP_REASON_none) {
+    if (!other.is_null()) forget_embryo(other);
+    return refused;
+  }
+  Embryo* embryo = embryo_for(s.key, scene.now);
+  if (!embryo) return VSNOOP_REASON_table_full;
+  embryo->guest_iss = s.seq;
+  embryo->guest_tsval = s.tsval;
+  embryo->guest_window = s.window;
+  embryo->guest_scale = s.scale;
+  embryo->guest_mss = s.mss;
+  embryo->flags = static_cast<u8>((s.has_scale ? embryo_scaled : 0) | (s.has_ts() ? embryo_ts : 0) |
+                                  (s.sack_permitted ? embryo_sack : 0) |
+                                  (s.has(ECE) || s.has(CWR) || s.accurate_ecn ? embryo_ecn : 0));
+  note_link(scene, embryo->link, embryo->flow_label);
+  return VSNOOP_REASON_syn;
+}
+
+// It answers the peer's SYN.
+Reason Engine::syn_ack_from_guest(Scene& scene) {
+  const Segment& s = scene.segment;
+  Ref ref = embryos_.find(s.key);
+  if (ref.is_null()) return VSNOOP_REASON_no_flow;
+  Embryo& embryo = *embryos_.get(ref);
+  if (!(embryo.flags & embryo_peer_opened)) {
+    embryo.flags = embryo_split;
+    return VSNOOP_REASON_simultaneous_open;
+  }
+  // A SYN-ACK with another number than the first (SYN cookies) is the one that counts.
+  if ((embryo.flags & embryo_complete) && embryo.guest_iss == s.seq) {
+    note_window(embryo, s);
+    return VSNOOP_REASON_handshake;
+  }
+  // SYN data may have been accepted (TFO without its option) or not; at least the SYN was.
+  if (s.ack.raw - embryo.peer_iss.raw - 1 > 0xffff) return VSNOOP_REASON_no_flow;
+  const Reason refused =
+      starts_here(scene.frame, s) ? refusal(embryo, s) : Reason(VSNOOP_REASON_forwarder);
+  if (refused != VSNOOP_REASON_none) {
+    forget_embryo(ref);
+    return refused;
+  }
+  embryo.guest_iss = s.seq;
+  embryo.guest_ack = s.ack;
+  embryo.guest_tsval = s.tsval;
+  embryo.guest_window = s.window;
+  embryo.guest_scale = s.scale;
+  embryo.guest_mss = s.mss;
+  note_link(scene, embryo.link, embryo.flow_label);
+  embryo.flags = static_cast<u8>(embryo_peer_opened | embryo_complete |
+                                 (embryo.flags & embryo_ecn) | agreed(embryo, s));
+  return VSNOOP_REASON_handshake;
+}
+
 // A segment from the guest for which there is no flow, or a SYN.
 Reason Engine::learn_from_guest(Scene& scene) {
   const Segment& s = scene.segment;
   if (s.has(SYN)) {
-    if (!s.has(ACK)) {
-      Ref other = embryos_.find(s.key);
-      if (!other.is_null()) {
-        Embryo* embryo = embryos_.get(other);
-        if (embryo->flags & embryo_peer_opened) {
-          embryo->flags = embryo_split;
-          embryo->guest_iss = s.seq;
-        }
-        if (embryo->guest_iss == s.seq) {
-          note_window(*embryo, s);
-          return embryo->flags & embryo_split ? VSNOOP_REASON_simultaneous_open : VSNOOP_REASON_syn;
-        }
-      }
-      const Reason refused = s.odd_option                  ? VSNOOP_REASON_odd_option
-                             : starts_here(scene.frame, s) ? VSNOOP_REASON_none
-                                                           : VSNOOP_REASON_forwarder;
-      if (refused != VSNOOP_REASON_none) {
-        if (!other.is_null()) forget_embryo(other);
-        return refused;
-      }
-      Embryo* embryo = embryo_for(s.key, scene.now);
-      if (!embryo) return VSNOOP_REASON_table_full;
-      embryo->guest_iss = s.seq;
-      embryo->guest_tsval = s.tsval;
-      embryo->guest_window = s.window;
-      embryo->guest_scale = s.scale;
-      embryo->guest_mss = s.mss;
-      embryo->flags =
-          static_cast<u8>((s.has_scale ? embryo_scaled : 0) | (s.has_ts() ? embryo_ts : 0) |
-                          (s.sack_permitted ? embryo_sack : 0) |
-                          (s.has(ECE) || s.has(CWR) || s.accurate_ecn ? embryo_ecn : 0));
-      note_link(scene, embryo->link, embryo->flow_label);
-      return VSNOOP_REASON_syn;
-    }
-    Ref ref = embryos_.find(s.key);
-    if (ref.is_null()) return VSNOOP_REASON_no_flow;
-    Embryo& embryo = *embryos_.get(ref);
-    if (!(embryo.flags & embryo_peer_opened)) {
-      embryo.flags = embryo_split;
-      return VSNOOP_REASON_simultaneous_open;
-    }
-    // A SYN-ACK with another number than the first (SYN cookies) is the one that counts.
-    if ((embryo.flags & embryo_complete) && embryo.guest_iss == s.seq) {
-      note_window(embryo, s);
-      return VSNOOP_REASON_handshake;
-    }
-    // SYN data may have been accepted (TFO without its option) or not; at least the SYN was.
-    if (s.ack.raw - embryo.peer_iss.raw - 1 > 0xffff) return VSNOOP_REASON_no_flow;
-    const Reason refused =
-        starts_here(scene.frame, s) ? refusal(embryo, s) : Reason(VSNOOP_REASON_forwarder);
-    if (refused != VSNOOP_REASON_none) {
-      forget_embryo(ref);
-      return refused;
-    }
-    embryo.guest_iss = s.seq;
-    embryo.guest_ack = s.ack;
-    embryo.guest_tsval = s.tsval;
-    embryo.guest_window = s.window;
-    embryo.guest_scale = s.scale;
-    embryo.guest_mss = s.mss;
-    note_link(scene, embryo.link, embryo.flow_label);
-    embryo.flags = static_cast<u8>(embryo_peer_opened | embryo_complete |
-                                   (embryo.flags & embryo_ecn) | agreed(embryo, s));
-    return VSNOOP_REASON_handshake;
+    return s.has(ACK) ? syn_ack_from_guest(scene) : syn_from_guest(scene);
   }
 
   Ref ref = embryos_.find(s.key);

@@ -89,7 +89,6 @@ bool Engine::taken(const Verdict& verdict, vsnoop_held* held, u64 now) {
   const Seq shown = flow.early_ack, rcv_nxt = flow.rcv_nxt;
   if ((verdict.flags & verdict_data) && !misplaced)
     commit(flow, *custody, first, first + verdict.length, verdict.retain ? held : nullptr);
-  // A range that was SACKed has been reached: its end is promised whatever pauses the flow.
   const bool sacked = after(flow.early_ack, shown);
   settle_reservation(flow, guest, rcv_nxt);
   if (verdict.flags & verdict_data) learn_cost(flow, verdict.memory, verdict.length);
@@ -101,24 +100,30 @@ bool Engine::taken(const Verdict& verdict, vsnoop_held* held, u64 now) {
     // Under `ring` the budget is the ring itself; progress() gives the room back.
     occupy(guest, verdict.memory);
   }
-  if (verdict.flags & verdict_data) {
-    if (!flow.is(flow_sampling | flow_redelivered) &&
-        flow.rcv_nxt == Seq(verdict.seq) + verdict.length) {
-      flow.set(flow_sampling);
-      flow.sample_seq = flow.rcv_nxt;
-      flow.sample_time = static_cast<u32>(now);
-    }
-    // decide() has allowed it; a FIN in this very segment closed the flow since (P7).
-    const Reason pause = may_promise(flow, guest, now);
-    if ((verdict.flags & verdict_promise) &&
-        (pause == VSNOOP_REASON_none || pause == VSNOOP_REASON_closing))
-      promise(ref, flow, guest, now);
-    if (VSNOOP_UNLIKELY(sacked)) owe(ref, flow, owed_ack | owed_promise, now);
-    if (custody->range_count && after(first, flow.rcv_nxt) && speaks_at_hole(flow, guest, *custody))
-      owe(ref, flow, owed_sack, now);
-  }
+  if (verdict.flags & verdict_data) speak_of(verdict, ref, flow, guest, *custody, sacked, now);
   settle(flow);
   return true;
+}
+
+// What the peer is told now that data of its is taken. `sacked`: a range that was SACKed has been
+// reached; its end is promised whatever pauses the flow.
+void Engine::speak_of(const Verdict& verdict, Ref ref, Flow& flow, Guest& guest, Custody& custody,
+                      bool sacked, u64 now) {
+  const Seq first(verdict.seq);
+  if (!flow.is(flow_sampling | flow_redelivered) &&
+      flow.rcv_nxt == Seq(verdict.seq) + verdict.length) {
+    flow.set(flow_sampling);
+    flow.sample_seq = flow.rcv_nxt;
+    flow.sample_time = static_cast<u32>(now);
+  }
+  // decide() has allowed it; a FIN in this very segment closed the flow since (P7).
+  const Reason pause = may_promise(flow, guest, now);
+  if ((verdict.flags & verdict_promise) &&
+      (pause == VSNOOP_REASON_none || pause == VSNOOP_REASON_closing))
+    promise(ref, flow, guest, now);
+  if (VSNOOP_UNLIKELY(sacked)) owe(ref, flow, owed_ack | owed_promise, now);
+  if (custody.range_count && after(first, flow.rcv_nxt) && speaks_at_hole(flow, guest, custody))
+    owe(ref, flow, owed_sack, now);
 }
 
 u8 Engine::declined(const Verdict& verdict) {

@@ -132,20 +132,26 @@ u64 pseudo_header_sum(const u8* frame, const Segment& segment, u32 tcp_length) {
   return addresses + sum_bytes(rest, 8);
 }
 
-}  // namespace
-
-Reason parse(const vsnoop_frame& frame, Direction direction, u16 domain, Segment& segment) {
-  segment.version = 0;
-  if (frame.captured < ethernet_header) return VSNOOP_REASON_truncated;
-  u32 offset = ethernet_header;
-  u16 type = load16(frame.data + 12);
-  u32 vlan = 0;
+// The Ethernet header and what tags follow; `offset` is where they end.
+VSNOOP_ALWAYS_INLINE bool parse_link(const vsnoop_frame& frame, u32& offset, u16& type, u32& vlan) {
+  if (frame.captured < ethernet_header) return false;
+  type = load16(frame.data + 12);
   for (unsigned tags = 0; is_vlan(type) && tags < max_vlan_tags; ++tags) {
-    if (frame.captured < offset + vlan_tag) return VSNOOP_REASON_truncated;
+    if (frame.captured < offset + vlan_tag) return false;
     if (const u32 own = vlan_of(type, load16(frame.data + offset))) vlan = vlan << 16 | own;
     type = load16(frame.data + offset + 2);
     offset += vlan_tag;
   }
+  return true;
+}
+
+}  // namespace
+
+Reason parse(const vsnoop_frame& frame, Direction direction, u16 domain, Segment& segment) {
+  segment.version = 0;
+  u32 offset = ethernet_header, vlan = 0;
+  u16 type;
+  if (!parse_link(frame, offset, type, vlan)) return VSNOOP_REASON_truncated;
   segment.ip_offset = static_cast<u16>(offset);
   segment.key.vlan = vlan;
 
@@ -181,11 +187,9 @@ Reason parse(const vsnoop_frame& frame, Direction direction, u16 domain, Segment
   segment.checksum = frame.checksum;
   if (!parse_options(frame.data, span.begin + tcp_header, data, segment))
     return VSNOOP_REASON_malformed;
-  segment.tsval = segment.tsecr = 0;
-  if (segment.has_ts()) {
-    segment.tsval = load32(frame.data + segment.ts_offset);
-    segment.tsecr = load32(frame.data + segment.ts_offset + 4);
-  }
+  const u8* ts = segment.has_ts() ? frame.data + segment.ts_offset : nullptr;
+  segment.tsval = ts ? load32(ts) : 0;
+  segment.tsecr = ts ? load32(ts + 4) : 0;
 
   const u8* ip = frame.data + segment.ip_offset;
   const bool from_peer = direction == Direction::from_peer;

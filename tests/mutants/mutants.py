@@ -48,7 +48,7 @@ MUTANTS = (
     ("odd-option-guessed", "P12", "from_peer.cc", "if (in_window) return bypass",
      "if (true) return bypass"),
     ("fin-guessed", "P7", "from_peer.cc",
-     "if (fin && before(s.end(), flow.rcv_nxt)) return forward", "if (false) return forward"),
+     "if (before(s.end(), flow.rcv_nxt)) return forward", "if (false) return forward"),
     ("clock-guessed", "P0", "from_peer.cc", "if (before(s.end(), flow.guest_ack)) return;  //",
      "//"),
     ("half-open-guessed", "P8", "learn.cc",
