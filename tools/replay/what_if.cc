@@ -239,9 +239,11 @@ void WhatIf::end(uint32_t slot, bool reused) {
 void WhatIf::judge_end(std::unique_ptr<Live> live) {
   live->oracle.finish(live->reused);
   result_.diverged += live->oracle.diverged();
-  live->flow.oracle = live->oracle.result();
-  on_end_({live->number, live->unseen == Unseen::no, live->peer_end, live->guest_end,
-           std::move(live->flow)});
+  on_end_({live->number,
+           live->unseen == Unseen::no,
+           live->peer_end,
+           live->guest_end,
+           {std::move(live->flow), live->oracle.result()}});
 }
 
 // Finds the connection of a TCP segment.
@@ -424,7 +426,7 @@ void WhatIf::from_peer(Event& event, int64_t now_ns) {
   const vsnoop_frame frame = describe(event);
   const vsnoop_verdict verdict = vsnoop_from_peer(engine_, event.guest, &frame, now);
   if (live) {
-    FlowResult& flow = live->flow;
+    FlowCounts& flow = live->flow;
     flow.verdicts[verdict.reason] += {1, segment.payload};
     if (segment.payload) {
       flow.from_peer += {1, segment.payload};
@@ -498,7 +500,7 @@ void WhatIf::from_guest(Event& event, int64_t now_ns) {
     return;
   }
   Oracle& oracle = live->oracle;
-  FlowResult& flow = live->flow;
+  FlowCounts& flow = live->flow;
   flow.verdicts[verdict.reason] += {1, segment.payload};
   flow.from_guest++;
   flow.pure_acks += segment.flags == ack_flag && !segment.payload;
@@ -659,7 +661,7 @@ void WhatIf::emit(int64_t now_ns) {
     Live* const owner = youngest ? shown(*youngest) : nullptr;
     if (!owner) continue;
     Live& live = *owner;
-    FlowResult& flow = live.flow;
+    FlowCounts& flow = live.flow;
     if (!emission.to_guest) live.oracle.emitted(segment, now_ns);
     if (segment.has(rst)) {
       flow.resets++;

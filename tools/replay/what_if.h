@@ -11,6 +11,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "snoop-core/vsnoop.h"
@@ -50,13 +51,47 @@ class ReasonCounts {
   std::vector<std::pair<uint8_t, Count>> counts_;
 };
 
-struct FlowResult {
-  OracleResult oracle;
+struct FlowCounts {
   ReasonCounts refusals;  // the peer's data segments that were not promised
   ReasonCounts verdicts;  // all segments, both directions
   Count from_peer;        // data segments
   uint64_t from_guest = 0, pure_acks = 0, acks_dropped = 0, rebased = 0;
   uint64_t early_acks = 0, other_emissions = 0, resets = 0;
+};
+
+struct FlowResult : FlowCounts {
+  OracleResult oracle;
+};
+
+// A queue that takes no memory while it is empty; a std::deque takes 600 bytes.
+template <typename T>
+class Queue {
+ public:
+  bool empty() const { return first_ == items_.size(); }
+  T& front() { return items_[first_]; }
+  T& back() { return items_.back(); }
+  void push_back(T item) { items_.push_back(std::move(item)); }
+  template <typename... Args>
+  void emplace_back(Args&&... args) {
+    items_.emplace_back(std::forward<Args>(args)...);
+  }
+  void pop_front() {
+    if (++first_ == items_.size())
+      clear();
+    else if (first_ > 1024 && first_ > items_.size() / 2)
+      items_.erase(items_.begin(),
+                   items_.begin() + static_cast<ptrdiff_t>(std::exchange(first_, 0)));
+  }
+  void clear() {
+    items_.clear();
+    first_ = 0;
+  }
+  auto begin() const { return items_.begin() + static_cast<ptrdiff_t>(first_); }
+  auto end() const { return items_.end(); }
+
+ private:
+  std::vector<T> items_;
+  size_t first_ = 0;
 };
 
 // A connection that is over.
@@ -136,14 +171,14 @@ class WhatIf {
     vsnoop_held* held;  // retained by the engine, or 0
   };
   struct GuestState {
-    std::deque<uint32_t> passing;  // slots of each frame that waits for the ring unpromised
-    std::deque<RingEntry> ring;
+    Queue<uint32_t> passing;  // slots of each frame that waits for the ring unpromised
+    Queue<RingEntry> ring;
     uint64_t ring_used = 0;
     bool wake_planned = false;
   };
   // How far a connection's two directions lag behind the capture.
   struct Lag {
-    using Marks = std::deque<std::pair<uint32_t, int64_t>>;  // sequence number, delay; ascending
+    using Marks = Queue<std::pair<uint32_t, int64_t>>;  // sequence number, delay; ascending
     Marks sent, edges;  // ends of what the guest sent; right edges that it showed
     Handshake handshake;
     int64_t ack_delay = 0, peer_delay = 0, peer_last = 0, guest_last = 0;
@@ -162,7 +197,7 @@ class WhatIf {
     uint16_t guest = 0;
     End peer_end, guest_end;
     Oracle oracle{nullptr};
-    FlowResult flow;
+    FlowCounts flow;
     std::unique_ptr<Lag> lag;  // with a virtual CPU
     uint32_t waiting = 0;      // events of it
     uint8_t lane = 0;
