@@ -265,7 +265,11 @@ KINDS = (
     ("a link with a small MTU behind a guest that forwards", "narrow-whole", "forwards", 4),
     ("window updates that say nothing, one for each ACK of another connection", "dearer-unpaid",
      "tiny", 3512153),
-    ("a SYN-ACK that comes late frees what is promised", "late-syn-ack", "reordered", 1610),
+    ("frames raised to a timestamp from before the rest", "raised-over-rest", "hours", 32664),
+    ("what a guest takes back of its window is promised all the same", "window-never-back",
+     "closed", 132),
+    ("a promise ends without a reset", "silent-end", "gone", 89),
+    ("the reset that the network loses is not repeated", "reset-once", "gone", 89),
     ("products of bytes and cost do not fit into 32 bits", "wide-products", "tiny", 231),
 )
 
