@@ -64,6 +64,9 @@ if ((!again)); then
   mkdir -p "$root"
   tar -C "$root" -xf "$pristine"
   install -m 644 /etc/resolv.conf "$root/etc/resolv.conf"
+  # Updates and security, as every installation has them.
+  sed -i 's#^deb \(.*\)/debian/* \([a-z]*\) main$#&\ndeb \1/debian \2-updates main\ndeb \1/debian-security \2-security main#' \
+    "$root/etc/apt/sources.list"
   # The machine's own proxy for packages, if it has one.
   apt-config dump | grep -E '^Acquire::https?::Proxy' >"$root/etc/apt/apt.conf.d/90proxy" || true
   # A package must not start its daemon on the machine that this root is on.

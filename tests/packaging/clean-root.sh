@@ -16,10 +16,12 @@ holds() {
 }
 # install PACKAGE...: without what is only recommended; prints what apt and the packages say.
 install() {
-  apt-get -qq -y --no-install-recommends -o Dpkg::Use-Pty=0 install "$@" 2>&1 </dev/null || {
+  apt-get -qq -y --no-install-recommends -o Dpkg::Use-Pty=0 install "$@" >/tmp/said 2>&1 </dev/null || {
+    tail -n 5 /tmp/said >&2
     echo "apt-get install $*: failed" >&2
     return 1
   }
+  cat /tmp/said
 }
 files() { find / -xdev ! -type d ! -path '/var/*' ! -path '/root/*' ! -path '/tmp/*' ! -path '/etc/ld.so.cache' | sort; }
 
