@@ -258,6 +258,19 @@ TEST_CASE("neighbour: what lies outside the window switches nothing off (RFC 596
   }
 }
 
+TEST_CASE("neighbour: a FIN below what came after it closes nothing") {
+  for (const uint32_t length : {0u, 500u}) {
+    Established c;
+    c.peer(data(1, 1000));
+    c.peer(data(1001, 1000));  // the guest has confirmed nothing yet
+    c.emitted();
+    c.peer(fin(501, length));
+    CHECK(c.flow().state == VSNOOP_FLOW_ACTIVE);
+    CHECK_THAT(c.peer(data(2001, 1000)), Kept(VSNOOP_REASON_in_order));
+    CHECK_THAT(c.emitted(), OneAck(3001));
+  }
+}
+
 TEST_CASE("neighbour: an old number with a timestamp ahead does not set the clock") {
   Established c;
   c.peer(data(1, 1000));
