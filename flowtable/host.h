@@ -31,6 +31,11 @@
 #define VSNOOP_PREFETCH(address) __builtin_prefetch(address)
 #define VSNOOP_ALWAYS_INLINE inline __attribute__((always_inline))
 
+// Vector registers of the CPU's base line; a kernel builds without them.
+#if defined(__SSE2__) && !defined(VSNOOP_NO_VECTORS)
+#define VSNOOP_VECTORS
+#endif
+
 VSNOOP_BEGIN
 using u8 = uint8_t;
 using u16 = uint16_t;

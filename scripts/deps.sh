@@ -14,7 +14,7 @@ declare -A packages=(
              redis-server iperf3"
   [fuzz]="clang libclang-rt-dev llvm"
   [run]="iproute2 ethtool gnuplot-nox python3 python3-rich"
-  [bench]="libbenchmark-dev"
+  [bench]="libbenchmark-dev libdpdk-dev libabsl-dev libboost-dev"
   [xen]="qemu-system-x86 libxen-dev busybox-static cpio kmod make g++ bc bison flex libelf-dev
          patch xz-utils zstd
          dwarves iproute2 iptables ethtool tcpdump python3 python3-rich gnuplot-nox"

@@ -45,8 +45,7 @@ Reason Engine::look(Scene& scene, Direction direction) {
   if (reason != VSNOOP_REASON_none) return reason;
   const bool good = checksum_good(scene.frame, s);
   seen_checksum_ = s.checksum;
-  scene.ref = table_.find(s.key);
-  if (!scene.ref.is_null()) scene.flow = table_.get(scene.ref);
+  scene.flow = table_.find(s.key, scene.ref);
   if (VSNOOP_LIKELY(good)) return VSNOOP_REASON_none;
   return s.checksum == VSNOOP_CHECKSUM_BAD ? VSNOOP_REASON_bad_checksum
                                            : VSNOOP_REASON_unverified_checksum;

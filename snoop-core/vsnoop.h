@@ -181,7 +181,7 @@ struct vsnoop_guest_config {
 
 struct vsnoop_flow_info;
 struct vsnoop_config {
-  uint32_t flows;     /* most flows tracked, 1 .. 2^22; 136 bytes each */
+  uint32_t flows;     /* most flows tracked, 1 .. 2^22; 138 bytes each */
   uint32_t custodies; /* most flows with something outstanding at one time */
   uint32_t guests;    /* most guests, 1 .. 65535 */
   uint32_t idle_s;  /* a flow silent for so long may be forgotten (if it owes nothing); 1 .. 8000 */

@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""Deliberate one-line faults in snoop-core: a rule dropped, a comparison turned, a cap ignored.
+"""Deliberate one-line faults in snoop-core and flowtable: a rule dropped, a comparison turned, a cap ignored.
 Each is put into a copy of the sources, built, and must be caught by the unit tests, by the courses
 of the model or by the promise oracle, as `make test` runs them. Prints a table; status 1 if a fault
 is not caught. The oracle, which takes longest, is asked if the others have not caught it.
@@ -26,7 +26,7 @@ COURSES = ROOT / "build" / "mutants" / "courses"
 SCENARIOS = re.search(r"set\(scenarios (\d+)\)",
                       (ROOT / "tests/oracle/CMakeLists.txt").read_text())[1]
 
-# Name, rule, file of snoop-core, the line's part that goes, what comes instead.
+# Name, rule, file seen from snoop-core, the line's part that goes, what comes instead.
 MUTANTS = (
     ("urgent", "P10", "from_peer.cc", "if (s.has(URG))", "if (false)"),
     ("no-ack-flag", "P10", "from_peer.cc", "if (!s.has(ACK)) return forward",
@@ -253,6 +253,26 @@ MUTANTS = (
     ("vlan", "P12", "segment.cc", "vlan = vlan << 16 | own;", "vlan = 0 * own;"),
     ("option-length", "parse", "segment.cc", "if (length < 2 || length > end - at) return false;",
      "if (length < 2) return false;"),
+    # The flow table
+    ("table-vectors-passed", "table", "../flowtable/flow_table.h",
+     "__builtin_ia32_pmovmskb128(same)) & 0x7fff", "__builtin_ia32_pmovmskb128(same))"),
+    ("table-scalar-passed", "table", "../flowtable/flow_table.h",
+     "(zero_bytes(high ^ same) & 0x7f) << 8", "zero_bytes(high ^ same) << 8"),
+    ("table-passed-stays", "table", "../flowtable/flow_table.h", "--buckets_[bucket].passed;", ""),
+    ("table-far", "table", "../flowtable/flow_table.h",
+     "if (distance >= far || distance == probes_)", "if (distance == probes_)"),
+    ("table-alike", "table", "../flowtable/flow_table.h", "    return set != 0;", "    return false;"),
+    ("table-forgets-quick", "table", "../flowtable/flow_table.h",
+     "if (quickly_placed_ == 0) return absent;", "return absent;"),
+    ("table-quick-in-vain", "table", "../flowtable/flow_table.h",
+     "return (buckets_[home].passed | quickly_placed_) == 0;",
+     "return buckets_[home].passed == 0;"),
+    ("table-which-hash", "table", "../flowtable/flow_table.h",
+     "return slots_[bucket].by_siphash >> entry & 1;", "return true;"),
+    ("table-generation", "table", "../flowtable/flow_table.h",
+     "    set_generation(record, next_generation(record));", ""),
+    ("table-vlan", "table", "../flowtable/flow_table.h", " | (record.vlan ^ key.vlan)", ""),
+    ("table-hash-vlan", "table", "../flowtable/flow_key.h", "(key.vlan + k[5])", "k[5]"),
 )
 
 # In what ways somebody was worse off than with the offload off; the fault that takes the mend out;
