@@ -255,11 +255,14 @@ void Stage::leaves(Line& line, const Segment& s, bool by_vsnoop) {
   line.shown = true;
 }
 
-// The window of the guest's newest segment: RFC 9293 3.10.7.4, SND.WL1 and SND.WL2.
+// The window of the guest's newest segment: RFC 9293 3.10.7.4, SND.WL1 and SND.WL2. A keep-alive,
+// one below what the peer has acknowledged, is no older for that: the guest has that window.
 void Stage::hear(Line& line, const Segment& s) {
   if (!s.has(ACK) || s.has(RST)) return;
-  const bool newest = !line.heard || s.has(SYN) || distance(s.ack, line.heard_ack) > 0 ||
-                      (s.ack == line.heard_ack && distance(s.seq, line.heard_seq) >= 0);
+  const bool newest =
+      !line.heard || s.has(SYN) || distance(s.ack, line.heard_ack) > 0 ||
+      (s.ack == line.heard_ack && distance(s.seq, line.heard_seq) >= 0) ||
+      (s.ack == line.heard_ack && !s.length && s.seq - line.guest->isn() + 1 == line.guest->una());
   if (!newest) return;
   const u32 shift = s.has(SYN) || scenario_.scale < 0 ? 0 : static_cast<u32>(scenario_.scale);
   const u32 said = s.ack + (static_cast<u32>(s.window) << shift);

@@ -283,7 +283,7 @@ TEST_CASE("GuestRing: custody leaves an eighth of the slots to others") {
   CHECK_FALSE(ring.fits(1514, Entry::kCustody));
 }
 
-TEST_CASE("GuestRing: a small ring keeps a slot for others, too; one of a single slot cannot") {
+TEST_CASE("GuestRing: a small ring keeps a slot for others, too, one of a single slot cannot") {
   for (const uint32_t slots : {2U, 3U, 7U}) {
     GuestRing<int> ring(slots);
     uint32_t frames = 0;
