@@ -24,19 +24,20 @@ constexpr u32 flow_label_mask = 0xfffff;
 constexpr u32 link_templates = 4096;  // distinct link headers of all guests at one time
 
 enum FlowFlag : u16 {
-  flow_ts = 1,             // timestamps agreed (RFC 7323)
-  flow_sack = 2,           // SACK agreed (RFC 2018)
-  flow_touched = 4,        // has promised, or its window was held back: no longer byte-identical
-  flow_credit = 8,         // the guest owes an answer that must not be swallowed
-  flow_peer_fin = 16,      // FIN from the peer
-  flow_guest_fin = 32,     // FIN from the guest (G8)
-  flow_rst_pause = 64,     // in-window RST: wait for an in-order segment (P9)
-  flow_redelivered = 128,  // the guest's D-SACKs may be our doing
-  flow_sampling = 256,     // sample_seq, sample_time are set
-  flow_quick = 512,        // engage = auto: measured, and quick
-  flow_measured = 1024,    // latency holds a measurement
-  flow_shrunk = 16384,  // the guest's last segment took window back: what it said before may hold
-  flow_narrow = 8192,   // the path behind the guest takes `mss` and no more (G9)
+  flow_ts = 1,               // timestamps agreed (RFC 7323)
+  flow_sack = 2,             // SACK agreed (RFC 2018)
+  flow_touched = 4,          // has promised, or its window was held back: no longer byte-identical
+  flow_credit = 8,           // the guest owes an answer that must not be swallowed
+  flow_peer_fin = 16,        // FIN from the peer
+  flow_guest_fin = 32,       // FIN from the guest (G8)
+  flow_rst_pause = 64,       // in-window RST: wait for an in-order segment (P9)
+  flow_redelivered = 128,    // the guest's D-SACKs may be our doing
+  flow_sampling = 256,       // sample_seq, sample_time are set
+  flow_quick = 512,          // engage = auto: measured, and quick
+  flow_measured = 1024,      // latency holds a measurement
+  flow_shrunk = 16384,       // the guest has taken window back once: what it said before may hold
+  flow_narrow = 8192,        // the path behind the guest takes `mss` and no more (G9)
+  flow_guest_ahead = 32768,  // it acknowledges what was never seen: nobody speaks behind it (I4)
   // After a long rest a timestamp clock may have gone half its way round, so that what is known of
   // it says nothing: until ...
   flow_guest_rested = 2048,  // ... the guest has spoken

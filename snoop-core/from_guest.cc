@@ -61,6 +61,7 @@ Verdict Engine::from_guest(u16 id, const vsnoop_frame& frame, u64 now) {
   if (after(s.ack, flow.peer_nxt)) {
     // It acknowledges what was never seen: our picture is wrong somewhere.
     flow.state = VSNOOP_FLOW_DRAINING;
+    flow.set(flow_guest_ahead);
     // It passes unchanged, so the peer is shown its window: no later segment may take that back
     // (I4).
     flow.right_edge =
@@ -124,7 +125,7 @@ Verdict Engine::note_guest(Scene& scene) {
   // RFC 9293 3.10.7.4: an older segment says nothing of the window (SND.WL1, SND.WL2).
   const bool newest = after(s.ack, old_guest_ack) || (s.ack == old_guest_ack && !older_seq);
   const bool opens = !before(edge, flow.right_edge);
-  flow.clear(opens ? flow_guest_rested | flow_shrunk : flow_guest_rested);
+  flow.clear(flow_guest_rested);
   if (opens)
     flow.right_edge = edge;
   else if (VSNOOP_UNLIKELY(newest))

@@ -207,7 +207,8 @@ Verdict Engine::decide_data(Scene& scene) {
   const bool guest_may_lack_it = !hold && after(s.end(), flow.guest_ack);
 
   if (at_or_before(s.end(), flow.early_ack)) {  // P3
-    if (!flow.is(flow_touched))                 // I5: so far the guest speaks for itself
+    // I5: so far the guest speaks for itself. I4: it has said more than we could.
+    if (!flow.is(flow_touched) || flow.is(flow_guest_ahead))
       return forward(scene, VSNOOP_REASON_duplicate_forwarded, true);
     const bool answered = answer_duplicate(scene);
     // note_acceptable() has run, so `news` says whether the guest has yet to see its ACK.
@@ -407,8 +408,8 @@ bool Engine::answerable(const Scene& scene) const {
   const Segment& s = scene.segment;
   const Flow& flow = *scene.flow;
   const Seq edge = s.ack + (static_cast<u32>(s.window) << flow.peer_shift());
-  return !after(s.ack, flow.peer_una) && !after(edge, flow.peer_edge) &&
-         !silent(scene.guest, scene.now);
+  return !flow.is(flow_guest_ahead) && !after(s.ack, flow.peer_una) &&
+         !after(edge, flow.peer_edge) && !silent(scene.guest, scene.now);
 }
 
 // Answered by vsnoop, not forwarded.

@@ -332,6 +332,21 @@ TEST_CASE(
   for (uint32_t i = 0; i < 20; ++i) c.peer(data(1 + 1000 * i, 1000));
   CHECK(c.flow().peer_nxt == 20001);
   CHECK_THAT(c.guest(ack(20001)), Passed(VSNOOP_REASON_guest_passes));
+  // It has opened it again, but not as far as it was.
+  c.guest(ack(20001).window(8));
+  for (uint32_t i = 20; i < 30; ++i) c.peer(data(1 + 1000 * i, 1000));
+  CHECK_THAT(c.guest(ack(30001)), Passed(VSNOOP_REASON_guest_passes));
+}
+
+TEST_CASE("I4: once a guest has acknowledged what was never seen, nobody speaks behind it", "[I4]") {
+  Established c;
+  c.world().automatic = false;
+  c.peer(data(1, 1000));
+  c.emitted();
+  c.guest(ack(5000));  // passes, and the peer has it
+  c.advance(1000);
+  CHECK(c.peer(data(1, 1000)).reason() != VSNOOP_REASON_duplicate_answered);
+  CHECK(c.emitted().empty());
 }
 
 TEST_CASE("neighbour: a guessed SYN or RST does not end a handshake") {
