@@ -338,7 +338,8 @@ TEST_CASE(
   CHECK_THAT(c.guest(ack(30001)), Passed(VSNOOP_REASON_guest_passes));
 }
 
-TEST_CASE("I4: once a guest has acknowledged what was never seen, nobody speaks behind it", "[I4]") {
+TEST_CASE("I4: once a guest has acknowledged what was never seen, nobody speaks behind it",
+          "[I4]") {
   Established c;
   c.world().automatic = false;
   c.peer(data(1, 1000));
