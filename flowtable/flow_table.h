@@ -223,7 +223,7 @@ class FlowTable {
       u64 low, high;
       __builtin_memcpy(&low, tag, 8);
       __builtin_memcpy(&high, tag + 8, 8);
-      const u64 same = wanted * 0x0101010101010101;
+      const u64 same = u64{wanted} * 0x0101010101010101;
       return zero_bytes(low ^ same) | (zero_bytes(high ^ same) & 0x7f) << 8;
 #endif
     }

@@ -6,6 +6,7 @@ of the model or by the promise oracle, as `make test` runs them. Prints a table;
 is not caught. The oracle, which takes longest, is asked if the others have not caught it.
 
   mutants.py [--oracle] [NAME]...      only these; --oracle: it is always asked
+  mutants.py --check                   whether the sources are such that it could run
   mutants.py --kinds                   each mend that KINDS names taken out: does the differential
                                        oracle find it?
 """
@@ -21,6 +22,8 @@ import time
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 TREE = ROOT / "build" / "mutants" / "tree"
 BUILD = ROOT / "build" / "mutants" / "build"
+COPIED = ("CMakeLists.txt", "flowtable", "snoop-core", "tools", "tests",
+          "xen-netback-patch/module")
 COURSES = ROOT / "build" / "mutants" / "courses"
 # As many as `make test` runs in its release build.
 SCENARIOS = re.search(r"set\(scenarios (\d+)\)",
@@ -378,9 +381,10 @@ def kinds():
 def prepare():
     """A copy of the sources, without what the tests do not need; only what changed is copied."""
     TREE.mkdir(parents=True, exist_ok=True)
-    for name in ("CMakeLists.txt", "flowtable", "snoop-core", "tools", "tests"):
+    for name in COPIED:
         source, target = ROOT / name, TREE / name
         if source.is_file():
+            target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(source, target)
             continue
         for path in source.rglob("*"):
@@ -411,7 +415,22 @@ def prepare():
             sys.exit(f"mutants.py: the unchanged sources fail: {caught}")
 
 
+def check():
+    """Whether all faults are in their places, and what is copied includes nothing that is not."""
+    faults = [f"{name}: '{old}' does not stand in {file} exactly once"
+              for name, _, file, old, _ in MUTANTS
+              if (ROOT / "snoop-core" / file).read_text().count(old) != 1]
+    for path in [path for name in COPIED for path in (ROOT / name).rglob("*.[ch]*")]:
+        faults += [f"{path.relative_to(ROOT)} includes {header}, which is not in COPIED"
+                   for header in re.findall(r'^#include "([^"]*/[^"]*)"', path.read_text(), re.M)
+                   if (ROOT / header).exists() and not header.startswith(COPIED)]
+    print("\n".join(faults) or f"{len(MUTANTS)} faults, all in their places")
+    sys.exit(1 if faults else 0)
+
+
 def main():
+    if "--check" in sys.argv[1:]:
+        check()
     if "--kinds" in sys.argv[1:]:
         kinds()
     names = [word for word in sys.argv[1:] if word != "--oracle"]
