@@ -11,7 +11,7 @@
 
 #include "flowtable/flow_table.h"
 
-#if __has_include(<absl/container/flat_hash_map.h>)
+#ifdef VSNOOP_HAS_ABSL
 #include <absl/container/flat_hash_map.h>
 #endif
 #if __has_include(<boost/unordered/unordered_flat_map.hpp>)
@@ -88,7 +88,7 @@ std::vector<Named> subjects(uint32_t flows) {
   std::vector<Named> all;
   all.push_back({"vsnoop", std::make_unique<Measured<OurTable>>(flows)});
   all.push_back({"rte_hash", make_rte_hash(flows)});
-#if __has_include(<absl/container/flat_hash_map.h>)
+#ifdef VSNOOP_HAS_ABSL
   all.push_back({"absl", std::make_unique<Measured<OfMap<absl::flat_hash_map<Key, Flow>>>>(flows)});
 #if __has_include(<boost/unordered/unordered_flat_map.hpp>)
   all.push_back(
