@@ -383,6 +383,9 @@ def kinds():
 def prepare():
     """A copy of the sources, without what the tests do not need; only what changed is copied."""
     TREE.mkdir(parents=True, exist_ok=True)
+    for old in TREE.rglob("*"):
+        if old.is_file() and not (ROOT / old.relative_to(TREE)).exists():
+            old.unlink()
     for name in COPIED:
         source, target = ROOT / name, TREE / name
         if source.is_file():
