@@ -144,8 +144,9 @@ int main(int count, char** words) {
     if (total.slow != slow_before) note("(beyond 2x + 1 s)", total.slow - slow_before);
     if (now() - began > told + 10) {
       told = now() - began;
-      std::fprintf(stderr, "\rdifferential: %llu scenarios, %.0f s ",
-                   static_cast<unsigned long long>(done), told);
+      std::fprintf(stderr, "\rdifferential: %llu scenarios, %llu worse off, %.0f s ",
+                   static_cast<unsigned long long>(done + 1),
+                   static_cast<unsigned long long>(worse), told);
     }
   }
   if (told > 0) std::fputc('\n', stderr);
