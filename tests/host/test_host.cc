@@ -181,3 +181,13 @@ TEST_CASE("reference host: under policy ring the ring's slots are all that is pr
   c.guest_runs();
   CHECK(c.pieces() == 8);
 }
+
+TEST_CASE("reference host: a frame is named again until it was fed", "[host]") {
+  Connection c;
+  for (u32 n = 0; n < 20; ++n) c.data(n);
+  vsnoop_feed first, again;
+  REQUIRE(vsnoop_next(c.host->engine(), 0, &first, c.now));
+  REQUIRE(vsnoop_next(c.host->engine(), 0, &again, c.now));
+  CHECK(first.held == again.held);
+  CHECK(first.keep == again.keep);
+}
